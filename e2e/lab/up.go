@@ -151,7 +151,7 @@ func (u *launch) makeNetwork(context.Context) error {
 	return nil
 }
 
-// start starts a program and watches it.
+// startProgram starts a program and watches it.
 func (u *launch) startProgram(p program) error {
 	ended, err := u.run(p)
 	if err != nil {
@@ -178,6 +178,9 @@ func (u *launch) startRouters(ctx context.Context) error {
 func (u *launch) prepareRouter(ctx context.Context, h host) error {
 	switch h.Role {
 	case roleFRR: // the daemons give up root and then make sockets in /run/frr
+		if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", "vtysh.conf"), nil); err != nil {
+			return err
+		}
 		_, err := u.output(ctx, h, "install", "-d", "-o", "frr", "-g", "frr", "/run/frr")
 		return err
 	case roleBIRD:
@@ -384,8 +387,16 @@ func (u *launch) tails() string {
 
 // output runs a command inside a host and returns all it prints.
 func (l lab) output(ctx context.Context, h host, args ...string) (string, error) {
+	return l.outputOf(ctx, h, nil, args...)
+}
+
+// outputOf is output with an input, which may be nil.
+func (l lab) outputOf(ctx context.Context, h host, input *os.File, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = "/"
+	if input != nil {
+		cmd.Stdin = input
+	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := l.start(h, cmd); err != nil {
