@@ -81,14 +81,16 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 		}
 		kubeProxy = mode
 	}
-	return l.up(ctx, kubeProxy, newProgress(os.Stdout))
+	p := newProgress(os.Stdout)
+	return alone(ctx, p, func() error { return l.up(ctx, kubeProxy, p) })
 }
 
 func (l lab) downCommand(ctx context.Context, args []string) error {
 	if len(args) > 1 || (len(args) == 1 && args[0] != "--force") {
 		return fmt.Errorf("down takes --force or nothing, not %q", args)
 	}
-	return l.down(ctx, len(args) == 1, newProgress(os.Stdout))
+	p := newProgress(os.Stdout)
+	return alone(ctx, p, func() error { return l.down(ctx, len(args) == 1, p) })
 }
 
 // execCommand becomes the command: its signals, terminal and exit status need no passing on.

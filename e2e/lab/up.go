@@ -29,10 +29,7 @@ type watched struct {
 
 // up brings the lab up. A lab that is up and well is left alone.
 func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
-	if os.Geteuid() != 0 {
-		return errors.New("the lab makes network namespaces: run it as root")
-	}
-	if err := l.claim(); err != nil {
+	if err := l.mayClaim(); err != nil {
 		return err
 	}
 	have, err := l.loadSettings()
@@ -62,6 +59,9 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
 // as it is, to be looked at.
 func (l lab) upAnew(ctx context.Context, kubeProxy string, p *progress) error {
+	if err := l.claim(); err != nil {
+		return err
+	}
 	u := &launch{lab: l, settings: settings{KubeProxy: kubeProxy}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
