@@ -5,9 +5,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // AddressRange is a CIDR ("192.168.10.0/24"), a range with both ends included ("192.168.10.5-192.168.10.20"), or a
 // single address. A CIDR has no host bits, both ends of a range have one family.
 //
-// +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:MaxLength=84
 // +kubebuilder:validation:XValidation:rule="self.contains('/') ? isCIDR(self) : (self.contains('-') ? self.split('-').size() == 2 && self.split('-').all(end, isIP(end.trim())) : isIP(self))",messageExpression="'\"' + self + '\" is not a range of addresses: write a CIDR such as 192.168.10.0/24 or fd00:10::/112, or first-last such as 192.168.10.5-192.168.10.20'"
-// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",messageExpression="'\"' + self + '\" is an address inside a network: write ' + string(cidr(self).masked()) + ' for the whole network, or ' + string(cidr(self).ip()) + ' for the one address'"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",messageExpression="'\"' + self + '\" has bits set after its prefix: write ' + self.split('/')[0] + ' for the one address, or the first address of the network before /' + self.split('/')[1] + ' for the whole network'"
 // +kubebuilder:validation:XValidation:rule="!self.contains('-') || self.split('-').size() != 2 || !self.split('-').all(end, isIP(end.trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",messageExpression="'\"' + self + '\" begins in one address family and ends in the other: write two ranges, one of IPv4 and one of IPv6'"
 type AddressRange string
 
