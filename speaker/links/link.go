@@ -26,6 +26,7 @@ type Link struct {
 	NoARP    bool           // IFF_NOARP
 	Wireless bool           // an 802.11 station, whose access point filters what the station did not ask for
 	Master   int            // index of the bridge, bond or VRF it belongs to, 0 for none
+	Carriers uint32         // how often the carrier came or went: a link that flapped between two snapshots shows it here
 	Port     bool           // Master is a bridge, bond or team, so that packets reach the master, not this link
 	Prefixes []netip.Prefix // addresses with their prefix lengths, both families, sorted, no tentative or failed ones
 }
