@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +59,19 @@ type forwarding struct {
 	problems map[string][]forward.Reason
 	health   func(map[string]forward.Summary)
 	results  map[string]forward.Summary
-	wait     time.Duration
+	// balancers counts, for every address a load balancer gave, the Services that have it.
+	balancers map[netip.Addr]int
+	given     map[string][]netip.Addr
+	wait      time.Duration
+}
+
+func newForwarding() *forwarding {
+	return &forwarding{
+		problems:  map[string][]forward.Reason{},
+		results:   map[string]forward.Summary{},
+		balancers: map[netip.Addr]int{},
+		given:     map[string][]netip.Addr{},
+	}
 }
 
 // run loops until ctx ends. It leaves the table in place: forwarding goes on
@@ -213,11 +227,13 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 		wish.Changed[key] = result.Wish
 		f.remember(key, result)
 	}
+	wish.Static.Announced = f.announced(env)
 	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
-func (f *forwarding) remember(key string, result forward.Result) {
+func (f *forwarding) remember(key string, result translation) {
+	f.give(key, result.Balancers)
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -229,16 +245,48 @@ func (f *forwarding) remember(key string, result forward.Result) {
 	f.results[key] = result.Summary
 }
 
+// give keeps count of the addresses that load balancers gave.
+func (f *forwarding) give(key string, addresses []netip.Addr) {
+	for _, addr := range addresses {
+		f.balancers[addr]++
+	}
+	for _, addr := range f.given[key] {
+		if f.balancers[addr]--; f.balancers[addr] == 0 {
+			delete(f.balancers, addr)
+		}
+	}
+	if len(addresses) == 0 {
+		delete(f.given, key)
+		return
+	}
+	f.given[key] = addresses
+}
+
+// announced are the addresses that load balancers gave, without those of nodes, sorted.
+func (f *forwarding) announced(env environment) []netip.Addr {
+	var found []netip.Addr
+	for addr := range f.balancers {
+		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
+			found = append(found, addr)
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return found
+}
+
 // done publishes a round that reached the wish.
 func (f *forwarding) done(reached nft.Report, reason, message string) {
 	before := f.state.Load()
 	state := forwardState{
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
-		LastSync: time.Now(), Problems: forwardProblems(f.problems, reached.Contests),
+		Problems: forwardProblems(f.problems, reached.Contests),
 	}
 	if before != nil {
-		state.Generation = before.Generation
+		state.Generation, state.LastSync = before.Generation, before.LastSync
+	}
+	if reached.ReadBack || reached.Transactions > 0 {
+		state.LastSync = time.Now()
 	}
 	state.Generation += int64(reached.Transactions)
 	f.health(f.results)

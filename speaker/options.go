@@ -106,3 +106,9 @@ func apiServerSocket(getenv func(string) string) []netip.AddrPort {
 	}
 	return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), uint16(port))}
 }
+
+// reservedPorts are ports of this node that no Service may capture: the
+// kubelet's, and our own.
+func (o options) reservedPorts() map[uint16]bool {
+	return map[uint16]bool{10250: true, uint16(o.gossipPort): true, o.healthz.Port(): true}
+}

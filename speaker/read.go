@@ -39,6 +39,7 @@ type reader struct {
 type environment struct {
 	Node   forward.Node
 	Static nft.Static
+	Nodes  []netip.Addr // of all nodes
 }
 
 // sameForServices tells whether translations made in e hold in other.
@@ -72,6 +73,10 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 		pods = prefixes(node.Spec.PodCIDRs)
 	}
 	addresses := r.local()
+	nodes, err := r.allNodeAddresses(ctx)
+	if err != nil {
+		return environment{}, err
+	}
 	return environment{
 		Node: forward.Node{
 			Name: r.node, Zone: node.Labels[corev1.LabelTopologyZone],
@@ -83,7 +88,20 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
 			AnswerEcho:        true,
 		},
+		Nodes: nodes,
 	}, nil
+}
+
+func (r *reader) allNodeAddresses(ctx context.Context) ([]netip.Addr, error) {
+	var list corev1.NodeList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	var found []netip.Addr
+	for i := range list.Items {
+		found = append(found, nodeAddresses(&list.Items[i])...)
+	}
+	return found, nil
 }
 
 func (r *reader) readServiceCIDRs(ctx context.Context) ([]netip.Prefix, error) {

@@ -25,8 +25,8 @@ type Service struct {
 	Addresses []netip.Addr
 	// Local is externalTrafficPolicy Local: only nodes with an endpoint can answer.
 	Local bool
-	// EndpointsOn holds the nodes with a ready endpoint, or with one that is
-	// terminating and still serving where none is ready (KEP-1669). It is nil unless Local.
+	// EndpointsOn holds the nodes with a ready endpoint or, if there is none at all, those
+	// with one that is terminating and still serving (KEP-1669). It is nil unless Local.
 	EndpointsOn map[string]bool
 }
 
@@ -40,8 +40,49 @@ type Node struct {
 	Reluctant string
 }
 
-// Member is a speaker that is alive.
+// Life is how the speaker of a node stands.
+type Life int
+
+const (
+	// Alive speakers can announce.
+	Alive Life = iota
+	// Left speakers said goodbye: nobody answers there for anything any more.
+	Left
+	// Dead speakers went silent: they may still answer without our knowing.
+	Dead
+)
+
+// Member is a speaker that was heard of.
 type Member struct {
-	Name  string
-	Links []config.L2Link
+	Name string
+	Life Life
+	Meta Meta
+}
+
+// member returns the speaker of a node; not ok if none was heard of.
+func (w World) member(node string) (Member, bool) {
+	for _, m := range w.Members {
+		if m.Name == node {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// present returns the node that says it announces an address: a live one
+// rather than one that is gone, of several the first by name. "" if nobody does.
+func (w World) present(address netip.Addr) string {
+	found := ""
+	for _, m := range w.Members {
+		if !m.Meta.owns(address) {
+			continue
+		}
+		if m.Life == Alive {
+			return m.Name
+		}
+		if found == "" {
+			found = m.Name
+		}
+	}
+	return found
 }

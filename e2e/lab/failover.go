@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -50,7 +51,7 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags := flag.NewFlagSet("failover", flag.ContinueOnError)
 	flags.StringVar(&address, "address", "", "the announced address to measure")
 	flags.IntVar(&o.port, "port", 80, "its HTTP port")
-	flags.StringVar(&o.cut, "cut", "link", "link (take the owner's link down), node (link and all processes of the owner), process (stop the announcer's process)")
+	flags.StringVar(&o.cut, "cut", "link", "link (lose all frames of the owner), node (that, and stop all its processes), process (stop the announcer's process)")
 	flags.StringVar(&o.from, "from", "client", "the host that measures")
 	flags.StringVar(&o.process, "process", "speaker", "name of the announcer's binary, for --cut process")
 	flags.StringVar(&o.cutHosts, "host", "", "the host to cut (default: the one whose MAC address answers for the address)")
@@ -72,6 +73,10 @@ func parseFailover(args []string) (failoverOptions, error) {
 		return o, errors.New("--runs: write a number from 1")
 	}
 	return o, nil
+}
+
+func (l lab) failoverCommand(ctx context.Context, args []string) error {
+	return l.failover(ctx, args, os.Stdout, os.Stderr)
 }
 
 // failover measures outages of an address. It knows nothing about who announces it.
@@ -126,7 +131,29 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if err := errors.Join(recovered, mend()); err != nil {
 		return outage{}, err
 	}
-	return measure(target.Name, cutAt, p.attempts()), l.waitNodesReady(ctx)
+	return measure(target.Name, cutAt, p.attempts()), l.settle(ctx)
+}
+
+// settle waits until all nodes are ready again, so that the next run starts from the same state.
+func (l lab) settle(ctx context.Context) error {
+	s, err := l.loadSettings()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, outageLimit)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err = l.nodesReady(ctx, s); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("after the run: %w", err)
+		}
+	}
 }
 
 // owner finds the host to cut: the one whose MAC address the measuring host
@@ -156,20 +183,12 @@ func (l lab) owner(from host, o failoverOptions) (host, error) {
 	}
 	for _, h := range hosts() {
 		for _, n := range h.NICs {
-			if netHardware(n.mac()) == mac {
+			if net.HardwareAddr(n.mac()).String() == mac {
 				return h, nil
 			}
 		}
 	}
 	return host{}, fmt.Errorf("no host of the lab has the MAC address %q that %s learned for %s: name the host to cut with --host", mac, from.Name, o.address)
-}
-
-func netHardware(mac []byte) string {
-	parts := make([]string, len(mac))
-	for i, b := range mac {
-		parts[i] = fmt.Sprintf("%02x", b)
-	}
-	return strings.Join(parts, ":")
 }
 
 // cut silences a host and returns what mends it.
@@ -189,21 +208,21 @@ func (l lab) cut(h host, o failoverOptions) (func() error, error) {
 		return nil, err
 	}
 	if o.cut != "process" {
-		if err := l.setLink(h, false); err != nil {
+		if err := setLink(h, "silent"); err != nil {
 			return nil, err
 		}
 	}
 	mend := func() error {
-		errs := []error{signal(pids, unix.SIGCONT)}
+		errs := []error{sendSignal(pids, unix.SIGCONT)}
 		if o.cut != "process" {
-			errs = append(errs, l.setLink(h, true))
+			errs = append(errs, setLink(h, "up"))
 		}
 		return errors.Join(errs...)
 	}
-	return mend, signal(pids, unix.SIGSTOP)
+	return mend, sendSignal(pids, unix.SIGSTOP)
 }
 
-func signal(pids []int, s unix.Signal) error {
+func sendSignal(pids []int, s unix.Signal) error {
 	for _, pid := range pids {
 		if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal process %d: %w", pid, err)
