@@ -20,7 +20,13 @@ func TestKustomizeRendersTheSameObjects(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Fatalf("objects of config/default (-chart +kustomize):\n%s", diff)
 	}
+	if diff := cmp.Diff(roles(t, want), roles(t, got)); diff != "" {
+		t.Errorf("rules (-chart +kustomize):\n%s", diff)
+	}
 	for name := range want {
+		// The order of rules and of what is in them means nothing.
+		delete(want[name].Object, "rules")
+		delete(got[name].Object, "rules")
 		if diff := cmp.Diff(want[name].Object, got[name].Object); diff != "" {
 			t.Errorf("%s (-chart +kustomize):\n%s", name, diff)
 		}
