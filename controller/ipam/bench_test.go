@@ -16,6 +16,7 @@ import (
 
 // crowd returns n Services over 50 pools, all but 1 % of which hold their address, as after a busy day: every tenth asks
 // for its address by name, every tenth for a pool, every tenth is dual-stack, and every second pool is for some only.
+// They are sorted, as the controller keeps them.
 func crowd(n int) (config.Config, []ipam.Claim) {
 	const pools = 50
 	objects := config.Objects{}
@@ -33,10 +34,10 @@ func crowd(n int) (config.Config, []ipam.Claim) {
 	claims := make([]ipam.Claim, n)
 	for i := range claims {
 		claims[i] = ipam.Claim{Wish: config.Wish{
-			Service:  types.NamespacedName{Namespace: fmt.Sprintf("team-%d", i%pools), Name: fmt.Sprintf("service-%05d", i)},
+			Service:  types.NamespacedName{Namespace: fmt.Sprintf("team-%02d", i*pools/n), Name: fmt.Sprintf("service-%05d", i)},
 			Created:  time.Unix(int64(i), 0),
 			Families: []config.Family{config.IPv4},
-		}, NamespaceLabels: labels.Set{"team": fmt.Sprint(i % pools)}}
+		}, NamespaceLabels: labels.Set{"team": fmt.Sprint(i * pools / n)}}
 		if i%10 == 0 {
 			claims[i].Families, claims[i].Need = []config.Family{config.IPv4, config.IPv6}, config.NeedAny
 		}

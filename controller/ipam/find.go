@@ -59,7 +59,7 @@ func (t *table) findOwn(claim *Claim, family config.Family) netip.Addr {
 	shared := t.sharing[claim.Sharing.Key] // no address is shared under the empty key
 	for _, addr := range slices.Concat(t.inPoolOrder(shared), t.cooled[claim.Service]) {
 		pool := t.poolOf(addr)
-		if pool == nil || config.FamilyOf(addr) != family || t.refusePool(claim, pool) != "" {
+		if pool == nil || config.FamilyOf(addr) != family || pool.avoids(addr) || t.refusePool(claim, pool) != "" {
 			continue
 		}
 		if t.refuseNamed(claim, addr) == nil {
@@ -119,5 +119,10 @@ func (t *table) free(pool *poolState, addr netip.Addr) bool {
 	if _, cooling := t.cooling[addr]; cooling {
 		return false
 	}
-	return !pool.AvoidBuggy || !config.Buggy(addr)
+	return !pool.avoids(addr)
+}
+
+// avoids reports whether the pool hides an address from those who do not ask for it by name.
+func (p *poolState) avoids(addr netip.Addr) bool {
+	return p.AvoidBuggy && config.Buggy(addr)
 }

@@ -39,6 +39,10 @@ func (l lab) demoCommand(ctx context.Context, args []string) error {
 		return fmt.Errorf("demo takes nothing, not %q", args)
 	}
 	p := newProgress(os.Stdout)
+	return alone(ctx, p, func() error { return l.demo(ctx, p) })
+}
+
+func (l lab) demo(ctx context.Context, p *progress) error {
 	if err := l.up(ctx, "", p); err != nil {
 		return err
 	}
@@ -46,7 +50,7 @@ func (l lab) demoCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	d := demo{lab: l, settings: s, progress: p}
+	d := demoRun{lab: l, settings: s, progress: p}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -66,8 +70,8 @@ func (l lab) demoCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
-// A demo is one run of `lab demo`.
-type demo struct {
+// A demoRun is one run of `lab demo`.
+type demoRun struct {
 	lab
 	settings
 	progress  *progress
@@ -83,7 +87,7 @@ func (l lab) imageFile(component string) string { return l.path("images", compon
 
 // build compiles Fairlead. The images' tag comes from the binaries' content, so
 // that the same code is the same image and pods are replaced only by another.
-func (d *demo) build(ctx context.Context) error {
+func (d *demoRun) build(ctx context.Context) error {
 	tag, err := d.buildFairlead(ctx, d.path("images"))
 	d.tag = tag
 	return err
@@ -117,7 +121,7 @@ func (l lab) buildFairlead(ctx context.Context, dir string) (string, error) {
 	return tag, nil
 }
 
-func (d *demo) loadImages(ctx context.Context) error {
+func (d *demoRun) loadImages(ctx context.Context) error {
 	if d.noted("loaded") == d.tag {
 		return nil
 	}
@@ -132,7 +136,7 @@ func (d *demo) loadImages(ctx context.Context) error {
 }
 
 // noted reads what an earlier run noted, "" if nothing.
-func (d *demo) noted(what string) string {
+func (d *demoRun) noted(what string) string {
 	text, err := os.ReadFile(d.path("run", "demo-"+what))
 	if err != nil {
 		return ""
@@ -140,12 +144,12 @@ func (d *demo) noted(what string) string {
 	return string(text)
 }
 
-func (d *demo) note(what, value string) error {
+func (d *demoRun) note(what, value string) error {
 	return writeFile(d.path("run", "demo-"+what), []byte(value))
 }
 
 // install installs or upgrades the chart, unless this very chart is installed already.
-func (d *demo) install(ctx context.Context) error {
+func (d *demoRun) install(ctx context.Context) error {
 	chart := filepath.Join(d.checkout, "charts", "fairlead")
 	sum, err := folderSum(chart)
 	if err != nil {
@@ -189,7 +193,7 @@ func folderSum(dir string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-func (d *demo) applySample(ctx context.Context) error {
+func (d *demoRun) applySample(ctx context.Context) error {
 	if _, err := d.kubectlOf(ctx, d.settings, sample, "apply", "-f", "-"); err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func (d *demo) applySample(ctx context.Context) error {
 	})
 }
 
-func (d *demo) waitAddress(ctx context.Context) error {
+func (d *demoRun) waitAddress(ctx context.Context) error {
 	return d.until(ctx, time.Minute, func() error {
 		out, err := d.kubectlOf(ctx, d.settings, "", "get", "service", "web", "-o", `jsonpath={.status.loadBalancer.ingress[*].ip}`)
 		if err != nil {
@@ -226,7 +230,7 @@ func (d *demo) waitAddress(ctx context.Context) error {
 }
 
 // fetch gets the page that makes it all worth while.
-func (d *demo) fetch(ctx context.Context) error {
+func (d *demoRun) fetch(ctx context.Context) error {
 	client, err := findHost("client")
 	if err != nil {
 		return err
@@ -256,7 +260,7 @@ func (d *demo) fetch(ctx context.Context) error {
 }
 
 // until asks again and again until check returns nil, and gives up with its last error.
-func (d *demo) until(ctx context.Context, limit time.Duration, check func() error) error {
+func (d *demoRun) until(ctx context.Context, limit time.Duration, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -274,7 +278,7 @@ func (d *demo) until(ctx context.Context, limit time.Duration, check func() erro
 	}
 }
 
-func (d *demo) summary() {
+func (d *demoRun) summary() {
 	v4 := d.addresses[slices.IndexFunc(d.addresses, netip.Addr.Is4)]
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "\nFairlead works, after %s. The Service \"web\" answers at its addresses:\n\n", d.progress.total())

@@ -66,14 +66,22 @@ func (l lab) remove(ctx context.Context) error {
 
 func (l lab) removeNamespaces() error {
 	for _, h := range hosts() {
-		for _, path := range []string{l.mntPath(h), l.utsPath(h)} {
-			if err := unpin(path); err != nil {
-				return err
-			}
+		if err := l.removeHost(h); err != nil {
+			return err
 		}
 	}
 	for _, name := range netnsNames() {
 		if err := unpin(netnsPath(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeHost takes the names of the host's namespaces away: they end with their last process.
+func (l lab) removeHost(h host) error {
+	for _, path := range []string{l.mntPath(h), l.utsPath(h), netnsPath(h.netnsName())} {
+		if err := unpin(path); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,7 @@ func (h host) netnsName() string { return prefix + h.Name }
 // netnsName is the name of the namespace that holds the subnet's bridge.
 func (s subnet) netnsName() string { return prefix + s.Name }
 
-// address returns the IPv4 and the IPv6 address of number last: the decimal digits are written as they
+// addresses returns the IPv4 and the IPv6 address of number last: the decimal digits are written as they
 // are into both, so 200 is 172.30.0.200 and fd30::200.
 func (s subnet) addresses(last int) (v4, v6 netip.Addr) {
 	b := s.V4.Addr().As4()

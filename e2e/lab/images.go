@@ -215,13 +215,14 @@ func (l lab) load(ctx context.Context, files ...string) error {
 }
 
 func (l lab) loadInto(ctx context.Context, n host, file string) error {
-	abs, err := filepath.Abs(file)
+	f, err := os.Open(file)
 	if err != nil {
-		return fmt.Errorf("load %s: %w", file, err)
+		return fmt.Errorf("load an image: %w", err)
 	}
-	out, err := l.output(ctx, n, "ctr", "-n", "k8s.io", "images", "import", abs)
-	if err != nil {
-		return fmt.Errorf("load %s into %s: %w\n%s", file, n.Name, err, out)
+	defer f.Close()
+	// Over standard input, because the node may not see the file: its /run is another.
+	if _, err := l.outputOf(ctx, n, f, "ctr", "-n", "k8s.io", "images", "import", "-"); err != nil {
+		return fmt.Errorf("load %s: %w", file, err)
 	}
 	return nil
 }

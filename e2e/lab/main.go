@@ -90,7 +90,8 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 		kubeProxy = mode
 	}
 	p := newProgress(os.Stdout)
-	if err := l.up(ctx, kubeProxy, p); err != nil {
+	err := alone(ctx, p, func() error { return l.up(ctx, kubeProxy, p) })
+	if err != nil {
 		return err
 	}
 	return l.summary(p)
@@ -104,7 +105,8 @@ func (l lab) downCommand(ctx context.Context, args []string) error {
 	if len(args) > 1 || (len(args) == 1 && args[0] != "--force") {
 		return fmt.Errorf("down takes --force or nothing, not %q", args)
 	}
-	return l.down(ctx, len(args) == 1, newProgress(os.Stdout))
+	p := newProgress(os.Stdout)
+	return alone(ctx, p, func() error { return l.down(ctx, len(args) == 1, p) })
 }
 
 // execCommand becomes the command: its signals, terminal and exit status need no passing on.

@@ -180,8 +180,39 @@ func (l lab) furnish(h host) error {
 			return fmt.Errorf("mount %s: %w", target, err)
 		}
 	}
+	if h.Role == roleNode {
+		if err := l.shieldSysctls(h); err != nil {
+			return err
+		}
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share the mounts: %w", err)
+	}
+	return nil
+}
+
+// shieldSysctls puts plain files over those settings of the whole machine that a kubelet wants to change (what
+// the machine does when it panics or runs out of memory): the kubelet is content, the machine stays as it is.
+func (l lab) shieldSysctls(h host) error {
+	for _, name := range []string{
+		"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
+		"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+	} {
+		real := filepath.Join("/proc/sys", name)
+		value, err := os.ReadFile(real)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("shield %s: %w", name, err)
+		}
+		shield := filepath.Join(l.hostDir(h), "sysctl", name)
+		if err := writeFile(shield, value); err != nil {
+			return err
+		}
+		if err := unix.Mount(shield, real, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("shield %s: %w", name, err)
+		}
 	}
 	return nil
 }

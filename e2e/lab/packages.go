@@ -67,8 +67,29 @@ func installPackages(ctx context.Context, p *progress, kubeProxy string) error {
 		if err := apt(ctx, "update"); err != nil {
 			return err
 		}
-		return apt(ctx, append([]string{"install", "-y", "--no-install-recommends"}, names...)...)
+		if err := apt(ctx, append([]string{"install", "-y", "--no-install-recommends"}, names...)...); err != nil {
+			return err
+		}
+		return keepServicesDisabled(ctx, names)
 	})
+}
+
+// keepServicesDisabled makes sure that systemd, where it is, does not start at the next boot what was installed for the
+// lab alone.
+func keepServicesDisabled(ctx context.Context, installed []string) error {
+	if !exists("/run/systemd/system") {
+		return nil
+	}
+	units := map[string]string{"containerd": "containerd.service", "frr": "frr.service", "bird2": "bird.service", "nftables": "nftables.service"}
+	for _, name := range installed {
+		if units[name] == "" {
+			continue
+		}
+		if out, err := exec.CommandContext(ctx, "systemctl", "disable", units[name]).CombinedOutput(); err != nil {
+			return fmt.Errorf("keep %s from starting at boot: %w: %s", units[name], err, out)
+		}
+	}
+	return nil
 }
 
 func apt(ctx context.Context, args ...string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A lab is the state of a running or stopped cluster: the folder .lab of a checkout.
@@ -103,8 +107,8 @@ func owner() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// claim refuses when another checkout's lab exists on this machine: the names of the namespaces are fixed.
-func (l lab) claim() error {
+// mayClaim refuses when another checkout's lab exists on this machine: the names of the namespaces are fixed.
+func (l lab) mayClaim() error {
 	other, err := owner()
 	if err != nil {
 		return err
@@ -117,10 +121,49 @@ func (l lab) claim() error {
 		return errors.New("network namespaces named " + prefix + "* exist that no lab owns up to: " +
 			"if nothing of yours uses them, remove them with `go run ./e2e/lab down --force`")
 	}
+	return nil
+}
+
+// claim makes this checkout the one whose lab is on the machine.
+func (l lab) claim() error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", l.dir, err)
 	}
 	return writeFile(ownerFile, []byte(l.dir+"\n"))
+}
+
+// lockFile is held by the one `up` or `down` that is at work on this machine.
+const lockFile = "/run/fairlead-lab.lock"
+
+// alone runs f while no other command changes the lab; it waits for its turn.
+func alone(ctx context.Context, p *progress, f func() error) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the lab makes network namespaces: run it as root")
+	}
+	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock the lab: %w", err)
+	}
+	defer lock.Close()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for said := false; ; said = true {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock the lab: %w", err)
+		}
+		if !said {
+			p.printf("Another command is changing the lab: waiting for it to end.\n")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("lock the lab: %w", ctx.Err())
+		}
+	}
 }
 
 func exists(path string) bool {

@@ -29,10 +29,7 @@ type watched struct {
 
 // up brings the lab up. A lab that is up and well is left alone.
 func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
-	if os.Geteuid() != 0 {
-		return errors.New("the lab makes network namespaces: run it as root")
-	}
-	if err := l.claim(); err != nil {
+	if err := l.mayClaim(); err != nil {
 		return err
 	}
 	have, err := l.loadSettings()
@@ -59,6 +56,9 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
 // as it is, to be looked at.
 func (l lab) upAnew(ctx context.Context, kubeProxy string, p *progress) error {
+	if err := l.claim(); err != nil {
+		return err
+	}
 	u := &launch{lab: l, settings: settings{KubeProxy: kubeProxy}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
@@ -148,7 +148,7 @@ func (u *launch) makeNetwork(context.Context) error {
 	return nil
 }
 
-// start starts a program and watches it.
+// startProgram starts a program and watches it.
 func (u *launch) startProgram(p program) error {
 	ended, err := u.run(p)
 	if err != nil {
@@ -175,6 +175,9 @@ func (u *launch) startRouters(ctx context.Context) error {
 func (u *launch) prepareRouter(ctx context.Context, h host) error {
 	switch h.Role {
 	case roleFRR: // the daemons give up root and then make sockets in /run/frr
+		if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", "vtysh.conf"), nil); err != nil {
+			return err
+		}
 		_, err := u.output(ctx, h, "install", "-d", "-o", "frr", "-g", "frr", "/run/frr")
 		return err
 	case roleBIRD:
@@ -381,8 +384,16 @@ func (u *launch) tails() string {
 
 // output runs a command inside a host and returns all it prints.
 func (l lab) output(ctx context.Context, h host, args ...string) (string, error) {
+	return l.outputOf(ctx, h, nil, args...)
+}
+
+// outputOf is output with an input, which may be nil.
+func (l lab) outputOf(ctx context.Context, h host, input *os.File, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = "/"
+	if input != nil {
+		cmd.Stdin = input
+	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := l.start(h, cmd); err != nil {

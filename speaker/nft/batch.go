@@ -140,10 +140,10 @@ func (b *batch) describe(s setSpec) {
 		b.u32(unix.NFTA_SET_DESC_SIZE, s.size)
 	}
 	if s.fields != nil {
-		concat := b.nest(unix.NFTA_SET_DESC_CONCAT)
+		concat := b.nest(setDescConcat)
 		for _, n := range s.fields {
 			field := b.nest(unix.NFTA_LIST_ELEM)
-			b.u32(unix.NFTA_SET_FIELD_LEN, uint32(n))
+			b.u32(setFieldLen, uint32(n))
 			b.end(field)
 		}
 		b.end(concat)
@@ -184,6 +184,12 @@ func (b *batch) element(e element, withData bool) {
 	}
 	b.end(elem)
 }
+
+// setDescConcat is NFTA_SET_DESC_CONCAT.
+const setDescConcat = 2
+
+// setFieldLen is NFTA_SET_FIELD_LEN.
+const setFieldLen = 1
 
 // setElemKeyEnd is NFTA_SET_ELEM_KEY_END.
 const setElemKeyEnd = 10

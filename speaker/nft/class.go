@@ -37,7 +37,9 @@ const (
 	remembering // write down which endpoint the client got
 )
 
-var stageNames = [...]string{"reject", "drop", "cluster", "external", "local", "plain", "remember"}
+// stageNames begin the names of chains. (nft takes no keyword, such as
+// "reject", for a chain's name in its own listing.)
+var stageNames = [...]string{"refuse", "drop", "cluster", "external", "local", "plain", "remember"}
 
 // class says all about how packets of a frontend are treated that is not in
 // its elements. Each is a chain of its own.

@@ -71,7 +71,7 @@ const (
 func staticChains(f family, s Static) []chain {
 	mark := s.mark()
 	chains := []chain{
-		{name: "reject", rules: []rule{
+		{name: "refuse", rules: []rule{
 			{why: "at once, and not limited like ICMP", exprs: slices.Concat(l4proto(unix.IPPROTO_TCP), reset())},
 			{why: "nothing serves this port", exprs: f.unreachable()},
 		}},
@@ -113,7 +113,7 @@ func servicesChain(f family, s Static) chain {
 		rules = append(rules, rule{why: "an announced address is pinged", exprs: slices.Concat(f.echo(), f.inSet(f.daddr(), echoIPs), redirect())})
 	}
 	return chain{name: "services", rules: append(rules,
-		rule{why: "a port no Service has", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), jump(expr.VerdictGoto, "reject"))},
+		rule{why: "a port no Service has", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), jump(expr.VerdictGoto, "refuse"))},
 		rule{why: "an address no Service has", exprs: slices.Concat(f.inSet(f.daddr(), serviceCIDRs), drop())},
 	)}
 }

@@ -117,7 +117,7 @@ func (w *wire) readSets(f family, t *tableSnapshot) error {
 		t.foreign = t.foreign || !known || flags != spec.flags ||
 			number(attribute(b, unix.NFTA_SET_KEY_TYPE)) != spec.key.GetNFTMagic() ||
 			number(attribute(b, unix.NFTA_SET_KEY_LEN)) != spec.key.Bytes ||
-			number(attribute(b, unix.NFTA_SET_DATA_LEN)) != spec.data.Bytes
+			spec.data.Bytes != 0 && number(attribute(b, unix.NFTA_SET_DATA_LEN)) != spec.data.Bytes
 	})
 	t.foreign = t.foreign || len(specs) > 0
 	return err

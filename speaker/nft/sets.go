@@ -2,6 +2,7 @@ package nft
 
 import (
 	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,6 +97,9 @@ func (id setID) spec(f family) setSpec {
 	if s.data.Name != "" {
 		s.flags |= unix.NFT_SET_MAP
 	}
+	if s.userdata == nil {
+		s.userdata = byteorderUserdata(s)
+	}
 	return s
 }
 
@@ -107,6 +111,23 @@ const (
 	affinityDefault = 10800 * 1000
 	endpointsType   = "meta priority . numgen"
 )
+
+// byteorderUserdata tells nft that tokens and classes are in the machine's
+// byte order. Without it nft lists them the wrong way round.
+func byteorderUserdata(s setSpec) []byte {
+	const key, data, host, big = 0, 1, 1, 2
+	order := func(name string) uint32 {
+		switch name {
+		case nftables.TypeClassID.Name:
+			return host
+		case nftables.TypeIPAddr.Name, nftables.TypeIP6Addr.Name:
+			return big
+		}
+		return 0 // concatenations: each field has its own
+	}
+	out := userdata.AppendUint32(nil, key, order(s.key.Name))
+	return userdata.AppendUint32(out, data, order(s.data.Name))
+}
 
 // endpointsUserdata is how nft declares "typeof meta priority . numgen random
 // mod 2 : ip daddr . th dport". Without it nft lists the map, but does not
