@@ -71,7 +71,7 @@ func (a *announcing) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return a.leave()
+			return a.leave(context.WithoutCancel(ctx))
 		case <-a.bell:
 		case <-tick.C:
 		}
@@ -283,8 +283,8 @@ func (a *announcing) owned() []netip.Addr {
 }
 
 // leave says goodbye, goes on answering until the others have taken over, and stops.
-func (a *announcing) leave() error {
-	ctx, cancel := context.WithTimeout(context.Background(), handoverTime)
+func (a *announcing) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handoverTime)
 	defer cancel()
 	var want []l2.Announcement
 	until := time.Now().Add(handoverTime)

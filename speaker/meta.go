@@ -94,6 +94,7 @@ func readMembers(found []members.Member) []Member {
 	for _, m := range found {
 		life := Alive
 		switch m.State {
+		case members.Alive:
 		case members.Left:
 			life = Left
 		case members.Dead:

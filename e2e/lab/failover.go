@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +43,9 @@ type failoverOptions struct {
 	process  string
 	runs     int
 	asJSON   bool
-	cutHosts string
+	cutHost  string
+	podNS    string
+	podLabel string
 }
 
 func parseFailover(args []string) (failoverOptions, error) {
@@ -51,10 +54,12 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags := flag.NewFlagSet("failover", flag.ContinueOnError)
 	flags.StringVar(&address, "address", "", "the announced address to measure")
 	flags.IntVar(&o.port, "port", 80, "its HTTP port")
-	flags.StringVar(&o.cut, "cut", "link", "link (lose all frames of the owner), node (that, and stop all its processes), process (stop the announcer's process)")
+	flags.StringVar(&o.cut, "cut", "link", "link (lose all frames of the owner), node (that, and stop all its processes), process (stop the announcer's process), pod (delete the announcer's pod)")
 	flags.StringVar(&o.from, "from", "client", "the host that measures")
 	flags.StringVar(&o.process, "process", "speaker", "name of the announcer's binary, for --cut process")
-	flags.StringVar(&o.cutHosts, "host", "", "the host to cut (default: the one whose MAC address answers for the address)")
+	flags.StringVar(&o.cutHost, "host", "", "the host to cut (default: the one whose MAC address answers for the address)")
+	flags.StringVar(&o.podNS, "pod-namespace", demoNamespace, "namespace of the announcer's pods, for --cut pod")
+	flags.StringVar(&o.podLabel, "pod-selector", "app.kubernetes.io/component=speaker", "labels of the announcer's pods, for --cut pod")
 	flags.IntVar(&o.runs, "runs", 10, "how often")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
@@ -65,9 +70,9 @@ func parseFailover(args []string) (failoverOptions, error) {
 		return o, fmt.Errorf("--address %q: write the external address of a Service", address)
 	}
 	switch o.cut {
-	case "link", "node", "process":
+	case "link", "node", "process", "pod":
 	default:
-		return o, fmt.Errorf("--cut %q: write link, node or process", o.cut)
+		return o, fmt.Errorf("--cut %q: write link, node, process or pod", o.cut)
 	}
 	if o.runs < 1 {
 		return o, errors.New("--runs: write a number from 1")
@@ -121,17 +126,24 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if err != nil {
 		return outage{}, err
 	}
-	mend, err := l.cut(target, o)
+	seen := l.watchOwner(ctx, from, o, target.Name)
 	cutAt := time.Now()
+	mend, err := l.cut(ctx, target, o)
 	if err != nil {
 		return outage{}, err
 	}
+	if o.cut == "link" || o.cut == "node" {
+		cutAt = time.Now()
+	}
 	recovered := p.waitSteady(ctx, cutAt)
 	p.stop()
+	owners := seen()
 	if err := errors.Join(recovered, mend()); err != nil {
 		return outage{}, err
 	}
-	return measure(target.Name, cutAt, p.attempts()), l.settle(ctx)
+	result := measure(target.Name, cutAt, p.attempts())
+	result.Owners = owners
+	return result, l.settle(ctx)
 }
 
 // settle waits until all nodes are ready again, so that the next run starts from the same state.
@@ -156,12 +168,16 @@ func (l lab) settle(ctx context.Context) error {
 	}
 }
 
-// owner finds the host to cut: the one whose MAC address the measuring host
-// has learned for the address.
+// owner finds the host to cut: the one whose MAC address the measuring host has learned for the address.
 func (l lab) owner(from host, o failoverOptions) (host, error) {
-	if o.cutHosts != "" {
-		return findHost(o.cutHosts)
+	if o.cutHost != "" {
+		return findHost(o.cutHost)
 	}
+	return l.neighbour(from, o.address)
+}
+
+// neighbour returns the host of the lab whose MAC address another has learned for an address.
+func (l lab) neighbour(from host, address netip.Addr) (host, error) {
 	var mac string
 	err := onThread(func() error {
 		if err := l.enter(from); err != nil {
@@ -172,7 +188,7 @@ func (l lab) owner(from host, o failoverOptions) (host, error) {
 			return fmt.Errorf("read the neighbours of %s: %w", from.Name, err)
 		}
 		for _, n := range neighbours {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok && addr.Unmap() == o.address {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok && addr.Unmap() == address {
 				mac = n.HardwareAddr.String()
 			}
 		}
@@ -188,11 +204,42 @@ func (l lab) owner(from host, o failoverOptions) (host, error) {
 			}
 		}
 	}
-	return host{}, fmt.Errorf("no host of the lab has the MAC address %q that %s learned for %s: name the host to cut with --host", mac, from.Name, o.address)
+	return host{}, fmt.Errorf("no host of the lab has the MAC address %q that %s learned for %s: name the host to cut with --host", mac, from.Name, address)
+}
+
+// watchOwner notes which hosts the measuring host sends its packets to, until the returned function is called.
+func (l lab) watchOwner(ctx context.Context, from host, o failoverOptions, first string) func() []string {
+	ctx, cancel := context.WithCancel(ctx)
+	owners := []string{first}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			h, err := l.neighbour(from, o.address)
+			if err == nil && !slices.Contains(owners, h.Name) {
+				owners = append(owners, h.Name)
+			}
+		}
+	}()
+	return func() []string {
+		cancel()
+		<-done
+		return owners
+	}
 }
 
 // cut silences a host and returns what mends it.
-func (l lab) cut(h host, o failoverOptions) (func() error, error) {
+func (l lab) cut(ctx context.Context, h host, o failoverOptions) (func() error, error) {
+	if o.cut == "pod" {
+		return func() error { return nil }, l.deletePod(ctx, h, o)
+	}
 	var pids []int
 	var err error
 	switch o.cut {
@@ -220,6 +267,19 @@ func (l lab) cut(h host, o failoverOptions) (func() error, error) {
 		return errors.Join(errs...)
 	}
 	return mend, sendSignal(pids, unix.SIGSTOP)
+}
+
+// deletePod deletes the announcer's pod of a host, as a rollout or a user would. Its successor comes by itself.
+func (l lab) deletePod(ctx context.Context, h host, o failoverOptions) error {
+	s, err := l.loadSettings()
+	if err != nil {
+		return err
+	}
+	out, err := l.kubectlOf(ctx, s, "", "delete", "pod", "--wait=false", "-n", o.podNS, "-l", o.podLabel, "--field-selector", "spec.nodeName="+h.Name)
+	if err == nil && out == "" {
+		err = fmt.Errorf("no pod with the labels %s runs on %s in namespace %s", o.podLabel, h.Name, o.podNS)
+	}
+	return err
 }
 
 func sendSignal(pids []int, s unix.Signal) error {

@@ -18,7 +18,8 @@ type attempt struct {
 
 // An outage is what a client saw of one cut. All times are in seconds after the cut.
 type outage struct {
-	Host string `json:"host"` // what was cut
+	Host   string   `json:"host"`   // what was cut
+	Owners []string `json:"owners"` // the hosts the client sent its packets to, in the order in which they were first seen
 	// FirstSuccess is when the first attempt that was started after the cut had its answer.
 	FirstSuccess float64 `json:"firstSuccess"`
 	// LastFailure is when the last attempt that failed was started; 0 if none failed. Every later one succeeded.

@@ -37,7 +37,7 @@ const usage = `usage: go run ./e2e/lab COMMAND
   images                                make the lab's own images
   logs HOST [COMPONENT]                 show what a component printed, or which there are
   link HOST up|down|silent              pull the host's cable, or lose its frames without a trace
-  failover --address A --cut link|node|process --runs N [--json]
+  failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
 `
 
