@@ -26,6 +26,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
 
   up [--kube-proxy=nftables|iptables]   make the cluster, or say that it is there
   down [--force]                        remove it
+  demo                                  up, install Fairlead from this checkout, fetch a page through an address
+  packages                              install the Debian packages that the lab and the tests need
   status                                show hosts, addresses, processes and nodes
   exec HOST -- CMD...                   run a command on a host
   kubectl ...  |  helm ...              as the cluster's administrator
@@ -35,6 +37,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
   images                                make the lab's own images
   logs HOST [COMPONENT]                 show what a component printed, or which there are
   link HOST up|down|silent              pull the host's cable, or lose its frames without a trace
+  failover --address A --cut link|node|process --runs N [--json]
+                                        measure how long an address does not answer when its owner is cut
 `
 
 func main() {
@@ -53,6 +57,9 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	name, args := args[0], args[1:]
+	if name == "probe" && len(args) == 1 {
+		return probeMain(ctx, args[0], os.Stdout)
+	}
 	if name == "forward" && len(args) == 2 {
 		return forward(args[0], args[1])
 	}
@@ -64,6 +71,7 @@ func run(ctx context.Context, args []string) error {
 		"up": l.upCommand, "down": l.downCommand, "status": l.statusCommand, "exec": l.execCommand, "load": l.loadCommand,
 		"kubectl": l.toolCommand("kubectl"), "helm": l.toolCommand("helm"),
 		"image": imageCommand, "images": l.imagesCommand, "logs": l.logsCommand, "link": l.linkCommand,
+		"demo": l.demoCommand, "failover": l.failoverCommand, "packages": l.packagesCommand,
 	}
 	command, ok := commands[name]
 	if !ok {
@@ -82,7 +90,15 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 		kubeProxy = mode
 	}
 	p := newProgress(os.Stdout)
-	return alone(ctx, p, func() error { return l.up(ctx, kubeProxy, p) })
+	err := alone(ctx, p, func() error { return l.up(ctx, kubeProxy, p) })
+	if err != nil {
+		return err
+	}
+	return l.summary(p)
+}
+
+func (l lab) packagesCommand(ctx context.Context, _ []string) error {
+	return installPackages(ctx, newProgress(os.Stdout), "")
 }
 
 func (l lab) downCommand(ctx context.Context, args []string) error {

@@ -39,8 +39,8 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 		return fmt.Errorf("the lab is up with --kube-proxy=%q and keeps that: `go run ./e2e/lab down` first", have.KubeProxy)
 	}
 	if well {
-		p.printf("The lab is up already.\n\n")
-		return l.summary(p)
+		p.printf("The lab is up already.\n")
+		return nil
 	}
 	if why != "" {
 		err := p.step("remove what is left of an earlier lab: "+why, func() error { return l.remove(ctx) })
@@ -48,10 +48,7 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 			return err
 		}
 	}
-	if err := l.upAnew(ctx, kubeProxy, p); err != nil {
-		return err
-	}
-	return l.summary(p)
+	return l.upAnew(ctx, kubeProxy, p)
 }
 
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
