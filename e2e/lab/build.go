@@ -96,7 +96,8 @@ func (l lab) buildBinaries(ctx context.Context, p *progress) (string, error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", fmt.Errorf("make %s: %w", bin, err)
 	}
-	p.printf("Building Kubernetes %s and its companions from source, once: about 8 minutes on 2 cores.\nThey are kept in %s\n", kubernetesVersion, bin)
+	p.printf("Building Kubernetes %s and its companions from source, once: about 8 minutes on 2 cores.\n", kubernetesVersion)
+	p.printf("They are kept in %s\n", bin)
 	for i, t := range todo {
 		err := p.step(fmt.Sprintf("build %s (%d of %d)", t.Name, i+1, len(todo)), func() error { return l.build(ctx, t, bin) })
 		if err != nil {

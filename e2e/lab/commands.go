@@ -44,7 +44,10 @@ func imageCommand(_ context.Context, args []string) error {
 	if *entrypoint == "" {
 		*entrypoint = "/" + filepath.Base(*binary)
 	}
-	return writeImage(imageSpec{Name: *name, Entrypoint: []string{*entrypoint}, Files: map[string]string{path.Clean(*entrypoint): *binary}}, *out)
+	return writeImage(imageSpec{
+		Name: *name, Entrypoint: []string{*entrypoint},
+		Files: map[string]string{path.Clean(*entrypoint): *binary},
+	}, *out)
 }
 
 func (l lab) imagesCommand(ctx context.Context, _ []string) error {

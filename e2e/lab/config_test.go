@@ -87,7 +87,9 @@ func TestConfigurationsParse(t *testing.T) {
 
 func TestMissingPackages(t *testing.T) {
 	there := map[string]bool{"/usr/bin/containerd": true, "/usr/sbin/runc": true}
-	list := []need{{"runc", "/usr/sbin/runc"}, {"frr", "/usr/lib/frr/bgpd"}, {"bird2", "/usr/sbin/bird"}, {"containerd", "/usr/bin/containerd"}}
+	list := []need{
+		{"runc", "/usr/sbin/runc"}, {"frr", "/usr/lib/frr/bgpd"}, {"bird2", "/usr/sbin/bird"}, {"containerd", "/usr/bin/containerd"},
+	}
 	got := missing(list, func(f string) bool { return there[f] })
 	if diff := cmp.Diff([]string{"bird2", "frr"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

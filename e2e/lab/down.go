@@ -24,7 +24,8 @@ func (l lab) down(ctx context.Context, force bool, p *progress) error {
 	if other != "" && other != l.dir && anyNamespace() {
 		victim = lab{checkout: filepath.Dir(other), dir: other}
 		if !force {
-			return fmt.Errorf("the lab on this machine belongs to another checkout (%s): end it there, or here with --force if nothing of it runs", other)
+			return fmt.Errorf("the lab on this machine belongs to another checkout (%s): "+
+				"end it there, or here with --force if nothing of it runs", other)
 		}
 		if pids, err := victim.pids(); err != nil || len(pids) > 0 {
 			return errors.Join(err, fmt.Errorf("the lab of %s is running (%d processes): end it there", other, len(pids)))
@@ -33,6 +34,10 @@ func (l lab) down(ctx context.Context, force bool, p *progress) error {
 	if !exists(victim.dir) && !anyNamespace() {
 		p.printf("There is no lab.\n")
 		return nil
+	}
+	if !exists(victim.dir) && !force {
+		return errors.New("network namespaces named " + prefix + "* exist that are not known to be a lab's: " +
+			"--force removes them and ends what runs in them")
 	}
 	return p.step("remove the lab", func() error { return victim.remove(ctx) })
 }

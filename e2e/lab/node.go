@@ -31,7 +31,14 @@ func (l lab) writeNodeConfig(h host) error {
 const containerdConfig = `version = 2
 root = "` + hostState + `/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp"]
+disabled_plugins = [
+  "io.containerd.internal.v1.opt",
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.tracing.processor.v1.otlp",
+]
 
 [grpc]
 address = "/run/containerd/containerd.sock"
@@ -82,8 +89,8 @@ imageGCHighThresholdPercent: 100
 `
 }
 
-// cniConfig connects pods with a bridge; host-local hands out the node's pod subnets. hairpinMode lets a pod reach itself through a
-// Service. Nothing is masqueraded.
+// cniConfig connects pods with a bridge; host-local hands out the node's pod subnets. hairpinMode lets a pod
+// reach itself through a Service. Nothing is masqueraded.
 func cniConfig(h host) (string, error) {
 	var ranges [][]map[string]string
 	for _, cidr := range h.podCIDRs() {

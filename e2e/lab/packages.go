@@ -80,7 +80,7 @@ func keepServicesDisabled(ctx context.Context, installed []string) error {
 	if !exists("/run/systemd/system") {
 		return nil
 	}
-	units := map[string]string{"containerd": "containerd.service", "frr": "frr.service", "bird2": "bird.service", "nftables": "nftables.service"}
+	units := map[string]string{"containerd": "containerd.service", "frr": "frr.service", "bird2": "bird.service"}
 	for _, name := range installed {
 		if units[name] == "" {
 			continue
