@@ -4,7 +4,8 @@
 //
 // The rule: a group of addresses has a home, the node that rendezvous hashing gives it
 // among the best preferred candidates, whether they are alive or not, with no node home
-// to more than ceil(1.25 × average) addresses. The home owns the group while it is fit.
+// to more than ceil(1.25 × average) addresses (one group may overhang by all but one of
+// its addresses). The home owns the group while it is fit.
 // While it is not, the group stays where it is, or goes to another fit node under the
 // same bound. So a node that fails moves its own addresses and nobody else's, and its
 // return (or not: Claim.Keep) moves those back and nobody else's.
@@ -13,7 +14,11 @@
 // turns "failback after ten minutes" into Keep).
 package elect
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
 
 // Standing says how fit a candidate is right now.
 type Standing int
@@ -56,4 +61,28 @@ type Verdict struct {
 
 // Owners gives each claim its verdict, sorted by Key. The order of claims, addresses and
 // candidates does not matter. Feeding the owners back as Present changes no owner.
-func Owners(claims []Claim) []Verdict { return nil }
+//
+// A bound can be kept only where there is a choice: a group whose candidates are all full
+// goes to the one that has least.
+func Owners(claims []Claim) []Verdict {
+	b := newBoard(claims)
+	b.giveHomes()
+	b.settle()
+	owners := b.owners()
+	runners := b.runnersUp(owners)
+	var out []Verdict
+	for i, g := range b.groups {
+		for _, c := range g.claims {
+			out = append(out, Verdict{
+				Key:       c.Key,
+				Addresses: sortedUnique(c.Addresses, netip.Addr.Compare),
+				Owner:     b.name(owners[i]),
+				RunnerUp:  b.name(runners[i]),
+				Home:      b.name(g.home),
+				Reason:    b.reason(g),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b Verdict) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
