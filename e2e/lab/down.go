@@ -104,12 +104,15 @@ func (l lab) pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, pid := range append(inPods, l.insiders()...) {
+	inside, err := l.insiders(hosts())
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range append(inPods, inside...) {
 		if _, err := startTime(pid); err == nil {
 			ours[pid] = true
 		}
 	}
-	delete(ours, os.Getpid())
 	list := make([]int, 0, len(ours))
 	for pid := range ours {
 		list = append(list, pid)
@@ -129,32 +132,28 @@ func idOf(path string) (nsID, bool) {
 	return nsID{st.Dev, st.Ino}, true
 }
 
-// insiders lists the processes in a network or mount namespace of the lab, whoever started them there.
-func (l lab) insiders() []int {
+// insiders lists the processes in a network or mount namespace of these hosts, whoever started them there:
+// containerd's shims among others, which outlive it.
+func (l lab) insiders(hosts []host) ([]int, error) {
 	ours := map[nsID]bool{}
-	var paths []string
-	for _, name := range netnsNames() {
-		paths = append(paths, netnsPath(name))
-	}
-	for _, h := range hosts() {
-		paths = append(paths, l.mntPath(h))
-	}
-	root, _ := idOf("/proc/1/ns/net")
-	for _, p := range paths {
-		// A name that is no mount any more (after a restart of the machine) is a plain file and matches no namespace.
-		if id, ok := idOf(p); ok && id.dev == root.dev {
-			ours[id] = true
+	for _, h := range hosts {
+		// A name that is no mount any more, after a restart of the machine, is a plain file: it matches no namespace,
+		// because no process can be in one.
+		for _, path := range []string{netnsPath(h.netnsName()), l.mntPath(h)} {
+			if id, ok := idOf(path); ok {
+				ours[id] = true
+			}
 		}
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
+		if err != nil || pid == os.Getpid() {
+			continue // this command itself may have left a thread there
 		}
 		for _, kind := range []string{"net", "mnt"} {
 			if id, ok := idOf(filepath.Join("/proc", e.Name(), "ns", kind)); ok && ours[id] {
@@ -163,7 +162,7 @@ func (l lab) insiders() []int {
 			}
 		}
 	}
-	return pids
+	return pids, nil
 }
 
 // detachMounts takes away every mount below .lab in the machine's own mount namespace, newest first, so that removing

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -43,10 +44,31 @@ func TestHostIsAMachineOfItsOwn(t *testing.T) {
 	if got, err := os.Hostname(); err != nil || got == h.Name {
 		t.Errorf("the machine was renamed to %s (%v)", got, err)
 	}
+	checkInsiders(t, l, h)
 	if err := l.removeHost(h); err != nil {
 		t.Error(err)
 	}
 	if exists(netnsPath(h.netnsName())) || exists(l.mntPath(h)) {
 		t.Error("a removed host leaves names behind")
 	}
+}
+
+// What runs inside a host is found there though nobody noted it, and nothing else is.
+func checkInsiders(t *testing.T, l lab, h host) {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	if err := l.start(h, cmd); err != nil {
+		t.Fatal(err)
+	}
+	pids, err := l.insiders([]host{h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{cmd.Process.Pid}, pids); diff != "" {
+		t.Errorf("processes inside (-want +got):\n%s", diff)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it was killed, and says so
 }

@@ -7,6 +7,7 @@
 package forward
 
 import (
+	"fmt"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,9 +62,80 @@ type Result struct {
 	Reasons []Reason
 }
 
+// The codes of reasons.
+const (
+	NotForwarded       = "NotForwarded"
+	AddressRefused     = "AddressRefused"
+	EndpointRefused    = "EndpointRefused"
+	NoEndpoints        = "NoEndpoints"
+	NoLocalEndpoints   = "NoLocalEndpoints"
+	SourceRangeInvalid = "SourceRangeInvalid"
+	DeadNodeAvoided    = "DeadNodeAvoided"
+)
+
+// translation is the work on one Service.
+type translation struct {
+	svc  *corev1.Service
+	node Node
+	pick nft.Pick
+	out  Result
+	said map[Reason]bool
+	own  map[netip.Addr]bool // all addresses of the Service
+}
+
+// ownPort is what makes a frontend unique.
+type ownPort struct {
+	at    netip.AddrPort
+	proto nft.Proto
+}
+
 // Service translates svc with all EndpointSlices that name it. Slices of
 // other Services, of headless ones, or of unknown families are ignored. The result is the
 // same for any order of slices and endpoints. A nil svc wishes nothing.
 func Service(svc *corev1.Service, slices []*discoveryv1.EndpointSlice, node Node, pick nft.Pick) Result {
-	return Result{}
+	if svc == nil {
+		return Result{}
+	}
+	t := &translation{svc: svc, node: node, pick: pick, said: map[Reason]bool{}, own: map[netip.Addr]bool{}}
+	if why := notForUs(svc); why != "" {
+		t.reason(NotForwarded, "%s", why)
+		return t.out
+	}
+	t.out.Wish.Created = svc.CreationTimestamp.Unix()
+	if svc.CreationTimestamp.IsZero() {
+		t.out.Wish.Created = 0
+	}
+	fronts := t.addresses()
+	byPort := t.collect(slices)
+	t.build(fronts, byPort)
+	t.summarise(byPort)
+	return t.out
+}
+
+// notForUs says why a Service is no business of a service proxy, "" if it is.
+func notForUs(svc *corev1.Service) string {
+	if name, other := svc.Labels[proxyName]; other {
+		return fmt.Sprintf("label %s leaves it to %q", proxyName, name)
+	}
+	switch {
+	case svc.Spec.Type == corev1.ServiceTypeExternalName:
+		return "an ExternalName is an alias in the DNS"
+	case svc.Spec.ClusterIP == corev1.ClusterIPNone:
+		return "it is headless: the DNS answers with the pods"
+	case svc.Spec.ClusterIP == "":
+		return "it has no ClusterIP yet"
+	}
+	return ""
+}
+
+// proxyName is the label that gives a Service to another proxy.
+const proxyName = "service.kubernetes.io/service-proxy-name"
+
+// reason notes why something is as it is, each thing once.
+func (t *translation) reason(code, format string, args ...any) {
+	r := Reason{code, fmt.Sprintf(format, args...)}
+	if !t.said[r] {
+		t.said[r] = true
+		t.out.Reasons = append(t.out.Reasons, r)
+	}
 }
