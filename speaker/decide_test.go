@@ -80,7 +80,10 @@ func printVerdicts(verdicts []Verdict) string {
 	for _, v := range verdicts {
 		fmt.Fprintf(&out, "%s of %s\n", v.Address, strings.Join(v.Services, ", "))
 		if v.Owner != "" {
-			fmt.Fprintf(&out, "  %s on %s, then %s", v.Owner, strings.Join(v.Links, ", "), v.RunnerUp)
+			fmt.Fprintf(&out, "  %s on %s", v.Owner, strings.Join(v.Links, ", "))
+			if v.RunnerUp != "" {
+				fmt.Fprintf(&out, ", then %s", v.RunnerUp)
+			}
 			if v.Present != "" {
 				fmt.Fprintf(&out, ", now %s", v.Present)
 			}
