@@ -36,21 +36,22 @@ func forward(fd, target string) error {
 		return fmt.Errorf("forward from descriptor %d: %w", n, err)
 	}
 	f.Close()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		go pass(c, target)
+		go pass(log, c, target)
 	}
 }
 
 // pass copies both ways until both sides are done. One side's end is told to the other.
-func pass(c net.Conn, target string) {
+func pass(log *slog.Logger, c net.Conn, target string) {
 	defer c.Close()
 	t, err := net.Dial("tcp", target)
 	if err != nil {
-		slog.Warn("cannot reach the API server", "address", target, "err", err)
+		log.Warn("cannot reach the API server", "address", target, "err", err)
 		return
 	}
 	defer t.Close()

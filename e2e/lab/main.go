@@ -115,7 +115,7 @@ func (l lab) execCommand(_ context.Context, args []string) error {
 		args = append(args[:1:1], args[2:]...)
 	}
 	if len(args) < 2 {
-		return errors.New("usage: lab exec HOST -- CMD...")
+		return errors.New("usage: lab exec HOST -- CMD [ARG]")
 	}
 	h, err := findHost(args[0])
 	if err != nil {
@@ -153,7 +153,7 @@ func (l lab) toolCommand(tool string) func(context.Context, []string) error {
 
 func (l lab) loadCommand(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: lab load IMAGE.tar...")
+		return errors.New("usage: lab load IMAGE.tar [IMAGE.tar]")
 	}
 	return l.load(ctx, args...)
 }

@@ -226,8 +226,9 @@ func mountPoints(h host) []string {
 		return []string{"/etc/frr"}
 	case roleBIRD:
 		return []string{"/etc/bird"}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // start starts a command inside the host. The command's folder must be absolute or empty.

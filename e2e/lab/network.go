@@ -18,7 +18,7 @@ func inNetns(name string, f func(*netlink.Handle, netns.NsHandle) error) error {
 	if err != nil {
 		return fmt.Errorf("open network namespace %s (is the lab up?): %w", name, err)
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		return fmt.Errorf("open netlink in %s: %w", name, err)
@@ -171,7 +171,7 @@ func setSysctls(netnsName string, values map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("open network namespace %s: %w", netnsName, err)
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		if err := netns.Set(ns); err != nil {
 			return fmt.Errorf("enter network namespace %s: %w", netnsName, err)
 		}

@@ -148,8 +148,9 @@ func routerPrograms(h host) []program {
 		return []program{frr("zebra"), frr("bgpd"), frr("bfdd")}
 	case roleBIRD:
 		return []program{{Host: h, Name: "bird", Args: []string{"/usr/sbin/bird", "-f", "-c", "/etc/bird/bird.conf", "-s", "/run/bird/bird.ctl"}}}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // birdConfig lets BIRD know the interfaces and nothing else.

@@ -184,8 +184,9 @@ func (u *launch) prepareRouter(ctx context.Context, h host) error {
 		}
 		_, err := u.output(ctx, h, "install", "-d", "/run/bird")
 		return err
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (u *launch) startControl(ctx context.Context) error {
