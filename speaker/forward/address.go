@@ -96,10 +96,16 @@ func (n Node) refuseExternal(a netip.Addr, port uint16) string {
 		return "it is in the range of pods"
 	case slices.Contains(n.Protected, netip.AddrPortFrom(a, port)):
 		return "it is the API server's"
-	case slices.Contains(n.Addresses, a) && n.ReservedPorts[port]:
+	case n.ReservedPorts[port] && n.isNode(a):
 		return "the node itself serves that port"
 	}
 	return ""
+}
+
+// isNode tells whether an address is a node's.
+func (n Node) isNode(a netip.Addr) bool {
+	return slices.Contains(n.Addresses, a) || slices.Contains(n.Peers, a) ||
+		slices.ContainsFunc(n.Protected, func(p netip.AddrPort) bool { return p.Addr() == a })
 }
 
 // refuseEndpoint says why an address cannot be an endpoint, "" if it can. A

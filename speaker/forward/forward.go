@@ -26,8 +26,10 @@ type Node struct {
 	PodCIDRs, ServiceCIDRs []netip.Prefix
 	// Protected are sockets that no external address may capture: the API server's.
 	Protected []netip.AddrPort
-	// ReservedPorts are ports of this node's own addresses that no Service
-	// may capture, whatever the protocol.
+	// Peers are the other nodes' addresses.
+	Peers []netip.Addr
+	// ReservedPorts are ports of the nodes' own addresses (this one's, its
+	// Peers', and the Protected ones) that no Service may capture, whatever the protocol.
 	ReservedPorts map[uint16]bool
 	// Dead are names of nodes that are known not to work: their endpoints
 	// are avoided unless nothing else is left.

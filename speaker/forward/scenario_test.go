@@ -25,7 +25,7 @@ func testNode() Node {
 	return Node{
 		Name: "node1", Zone: "a",
 		Addresses:     []netip.Addr{netip.MustParseAddr("172.30.0.11"), netip.MustParseAddr("fd30::11")},
-		PodCIDRs:      []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/32")},
+		PodCIDRs:      []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")},
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd96::/112")},
 		Protected:     []netip.AddrPort{netip.MustParseAddrPort("172.30.0.10:6443")},
 		ReservedPorts: map[uint16]bool{22: true, 10250: true},

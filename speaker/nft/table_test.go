@@ -37,7 +37,7 @@ func backends(ss ...string) []netip.AddrPort {
 }
 
 var sampleStatic = Static{
-	PodCIDRs:          prefixes("10.244.0.0/16", "fd44::/32"),
+	PodCIDRs:          prefixes("10.244.0.0/16", "fd44::/16"),
 	ServiceCIDRs:      prefixes("10.96.0.0/16", "fd96::/112"),
 	NodePortAddresses: addrs("192.168.0.2", "fd00::2"),
 	Announced:         addrs("203.0.113.7", "fd30::7"),
