@@ -17,7 +17,6 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -236,7 +235,7 @@ func (s *stage) run(t *testing.T) string {
 			return s.print(events)
 		}
 		for _, change := range o.services {
-			service := written(change)
+			service := change.applied()
 			s.services[service.Namespace+"/"+service.Name] = service
 			events = append(events, eventLines("Service "+service.Namespace+"/"+service.Name, change.events)...)
 		}
@@ -259,31 +258,6 @@ func eventLines(object string, events []event) []string {
 		lines = append(lines, fmt.Sprintf("Event %s: %s %s: %s", object, e.kind, e.reason, e.note))
 	}
 	return lines
-}
-
-// written returns the Service as it is after a change.
-func written(change serviceChange) *corev1.Service {
-	service := change.service.DeepCopy()
-	if change.ingress != nil {
-		service.Status.LoadBalancer.Ingress = nil
-		for _, addr := range *change.ingress {
-			service.Status.LoadBalancer.Ingress = append(service.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: addr.String()})
-		}
-		service.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: fieldManager, Subresource: "status"}}
-	}
-	if change.from != nil {
-		delete(service.Annotations, config.AllocatedFrom)
-		if *change.from != "" {
-			metav1.SetMetaDataAnnotation(&service.ObjectMeta, config.AllocatedFrom, *change.from)
-		}
-	}
-	for _, condition := range change.set {
-		meta.SetStatusCondition(&service.Status.Conditions, condition)
-	}
-	for _, kind := range change.drop {
-		meta.RemoveStatusCondition(&service.Status.Conditions, kind)
-	}
-	return service
 }
 
 func (s *stage) print(events []string) string {

@@ -41,6 +41,7 @@ type serviceChange struct {
 	events  []event
 	reason  string // of the decision, for metrics
 	first   bool   // the Service gets its first address
+	refused bool   // the Service is told anew that it does not get what it asks for
 }
 
 type poolChange struct {
@@ -100,6 +101,7 @@ func changeService(e entry, g ipam.Grant, announcers announcers, now time.Time) 
 	}
 	allocated := metav1.Condition{Type: v1beta1.ConditionAllocated, Status: status(g.OK), Reason: g.Reason, Message: g.Message}
 	change.condition(allocated, change.ingress != nil, now)
+	change.refused = !g.OK && len(change.events) > 0
 	if announced, any := announcers.condition(e, g, now); any {
 		change.condition(announced, announced.Status == metav1.ConditionTrue, now)
 	} else {
@@ -123,9 +125,10 @@ func (c *serviceChange) release(e entry) {
 
 // address sets the addresses and where they came from, where they differ.
 func (c *serviceChange) address(e entry, g ipam.Grant) {
-	if !slices.Equal(e.claim.Held, g.Addrs) || len(e.claim.Held) != len(e.service.Status.LoadBalancer.Ingress) {
+	have := config.Ingress(e.service) // may lack what is held: see memory.doubtful
+	if !slices.Equal(have, g.Addrs) || len(have) != len(e.service.Status.LoadBalancer.Ingress) {
 		c.ingress = &g.Addrs
-		c.first = len(e.claim.Held) == 0
+		c.first = len(have) == 0
 	}
 	from := poolsText(g)
 	if from != e.service.Annotations[config.AllocatedFrom] {
