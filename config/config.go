@@ -84,11 +84,11 @@ func (c Config) PoolOf(addr netip.Addr) (int, bool) {
 	return c.index[i-1].pool, true
 }
 
-// Pool returns the pool of that name.
-func (c Config) Pool(name string) (Pool, bool) {
+// PoolNamed returns the position in Pools of the pool of that name, -1 if there is none.
+func (c Config) PoolNamed(name string) int {
 	i, found := slices.BinarySearchFunc(c.Pools, name, func(p Pool, name string) int { return strings.Compare(p.Name, name) })
 	if !found {
-		return Pool{}, false
+		return -1
 	}
-	return c.Pools[i], true
+	return i
 }

@@ -56,3 +56,15 @@ func parseAddr(text string) (netip.Addr, error) {
 func notARange(text string) error {
 	return fmt.Errorf("%q is not a range of addresses: write a CIDR such as 192.168.10.0/24 or fd00:10::/112, or first-last such as 192.168.10.5-192.168.10.20", text)
 }
+
+// ParsePrefix reads a CIDR, with or without host bits, or one address, which becomes a prefix of full length.
+func ParsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := parseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a CIDR", text)
+	}
+	return prefix.Masked(), nil
+}

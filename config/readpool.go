@@ -158,8 +158,8 @@ func (p *Pool) fill(object string, excluded *netipx.IPSet, earlier *owners) []Pr
 		family := FamilyOf(span.From())
 		p.size[family] = saturatingAdd(p.size[family], spanSize(span))
 	}
-	if len(p.spans) == 0 {
-		problems = append(problems, Problem{object, v1beta1.ReasonPoolEmpty, "no address is left to give: every range is excluded, refused or another pool's"})
+	if len(p.spans) == 0 && len(p.ranges) > 0 {
+		problems = append(problems, Problem{object, v1beta1.ReasonPoolEmpty, "no address is left to give: every range is excluded or another pool's"})
 	}
 	return problems
 }

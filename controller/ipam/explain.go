@@ -11,11 +11,9 @@ import (
 func (t *table) explain(d decision, g Grant) (reason, message string) {
 	if g.OK {
 		reason, message = v1beta1.ReasonAddressAllocated, describe(g)
-		for i, addr := range g.Addrs {
-			if why := t.outdated(d.claim, addr); why != "" {
-				reason = v1beta1.ReasonAddressKept
-				message += "; " + g.Addrs[i].String() + " is kept although " + why
-			}
+		for _, addr := range g.Kept {
+			reason = v1beta1.ReasonAddressKept
+			message += "; " + addr.String() + " is kept although " + t.outdated(d.claim, addr)
 		}
 		if missing := d.refusals(); len(missing) > 0 {
 			message += "; " + strings.Join(missing, "; ")
@@ -45,7 +43,7 @@ func (d decision) refusals() []string {
 func (t *table) outdated(claim *Claim, addr netip.Addr) string {
 	pool := t.poolOf(addr)
 	if pool == nil {
-		return "no pool has it any more"
+		return "no pool gives it any more"
 	}
 	owner, reserved := pool.Reservations[addr]
 	rule := refuseRule(claim, pool.Pool)

@@ -183,8 +183,10 @@ func (h *history) actions() map[string]func(*rapid.T) {
 			h.pools[name] = drawPool(t, name)
 		},
 		"delete a pool": func(t *rapid.T) { delete(h.pools, poolNames.Draw(t, "pool")) },
-		"time passes":   func(t *rapid.T) { h.now = h.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second) },
-		"decide":        func(t *rapid.T) { h.decide(t, rapid.IntRange(0, 10).Draw(t, "written")) },
+		"time passes": func(t *rapid.T) {
+			h.now = h.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
+		},
+		"decide": func(t *rapid.T) { h.decide(t, rapid.IntRange(0, 10).Draw(t, "written")) },
 		"decide in full": func(t *rapid.T) {
 			h.decide(t, len(h.services))
 		},

@@ -37,6 +37,7 @@ type Grant struct {
 	Service types.NamespacedName
 	Addrs   []netip.Addr // by family as the Service prefers, held ones before new ones
 	Pools   []string     // for each address, the pool it came from; "" if nobody knows
+	Kept    []netip.Addr // those of its addresses that it would not get today
 	OK      bool         // it has what it asks for
 	Reason  string       // one of the Reason constants of api/v1beta1
 	Message string       // the reason in a sentence, with what to do
@@ -226,6 +227,11 @@ func (t *table) grant(d decision) Grant {
 	}
 	g.Addrs = d.result()
 	g.Pools = t.poolsOf(d.claim, g.Addrs)
+	for _, addr := range g.Addrs {
+		if t.outdated(d.claim, addr) != "" {
+			g.Kept = append(g.Kept, addr)
+		}
+	}
 	g.OK = d.satisfied()
 	g.Reason, g.Message = t.explain(d, g)
 	return g

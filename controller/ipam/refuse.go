@@ -14,7 +14,7 @@ import (
 func (t *table) refuseNamed(claim *Claim, addr netip.Addr) *refusal {
 	pool := t.poolOf(addr)
 	if pool == nil {
-		return &refusal{v1beta1.ReasonAddressNotInPool, fmt.Sprintf("%s is in no pool: add it to one, or ask for an address of %s", addr, t.poolNames())}
+		return &refusal{v1beta1.ReasonAddressNotInPool, fmt.Sprintf("no pool gives %s: add it to one, or ask for an address of %s", addr, t.poolNames())}
 	}
 	owner, reserved := pool.Reservations[addr]
 	if why := t.refuseMember(claim, pool, addr, reserved && owner == claim.Service); why != nil {
@@ -156,7 +156,7 @@ func (t *table) refuseNoPool(claim *Claim) (refusal, bool) {
 		return refusal{v1beta1.ReasonNoPool, "there is no IPAddressPool: make one with addresses of your network"}, true
 	}
 	for _, name := range claim.Pools {
-		if _, ok := t.config.Pool(name); !ok {
+		if t.config.PoolNamed(name) < 0 {
 			return refusal{v1beta1.ReasonNoPool, fmt.Sprintf("there is no IPAddressPool %s: write the name of one that exists (%s), or make it", name, t.poolNames())}, true
 		}
 	}

@@ -169,6 +169,7 @@ func (t *table) settle(addr netip.Addr) {
 		}
 		staying = append(staying, i)
 	}
+	slices.Sort(staying) // so that messages name the same holder each time
 	t.seats[addr] = seat{staying[0], staying[1:]}
 }
 

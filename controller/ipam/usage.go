@@ -32,7 +32,7 @@ func Use(c config.Config, grants []Grant) []Usage {
 				usage[in].Assigned[config.FamilyOf(addr)]++
 			}
 			seen[addr] = struct{}{}
-			if from := origin(c, g, i); from >= 0 && (!ok || from != in || c.Pools[from].Deleting) {
+			if from := origin(c, g, i); from >= 0 && (!ok || from != in || slices.Contains(g.Kept, addr)) {
 				usage[from].drain(g.Service)
 			}
 		}
@@ -53,7 +53,7 @@ func origin(c config.Config, g Grant, i int) int {
 	if i >= len(g.Pools) || g.Pools[i] == "" {
 		return -1
 	}
-	return slices.IndexFunc(c.Pools, func(p config.Pool) bool { return p.Name == g.Pools[i] })
+	return c.PoolNamed(g.Pools[i])
 }
 
 func (u *Usage) drain(service types.NamespacedName) {
