@@ -49,6 +49,8 @@ lint: ## Check style and the rules between the rooms
 generate: ## Generate deep copies, CRDs and RBAC from the types and markers
 	$(CONTROLLER_GEN) object paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd
+	$(CONTROLLER_GEN) rbac:roleName=fairlead-controller,fileName=controller_role.yaml paths=./controller/... output:rbac:dir=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=fairlead-speaker,fileName=speaker_role.yaml paths=./speaker/... output:rbac:dir=config/rbac
 	rm -rf charts/fairlead/crds && mkdir -p charts/fairlead/crds && cp config/crd/*.yaml charts/fairlead/crds/
 
 .PHONY: verify
@@ -59,8 +61,9 @@ verify: generate ## Check that generated files are fresh, go.mod is tidy and the
 	@test -z "$$(git status --porcelain)" || { git status --short; git diff | head -50; echo 'verify: the files above changed: commit what `make generate` made'; exit 1; }
 
 .PHONY: images
-images: ## Build the two images as .tar files in bin/ (no container engine needed)
-	$(LAB) images
+images: build ## Build the two images as .tar files in bin/ (no container engine needed)
+	$(LAB) image --out bin/controller.tar --name fairlead.dev/controller:$(VERSION) --binary bin/controller --entrypoint /controller
+	$(LAB) image --out bin/speaker.tar --name fairlead.dev/speaker:$(VERSION) --binary bin/speaker --entrypoint /speaker
 
 .PHONY: clean
 clean: lab-down ## Remove the lab and what was built
