@@ -9,14 +9,15 @@
 package l2
 
 import (
-	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 	"time"
-
-	"github.com/fairlead/fairlead/speaker/links"
 )
 
 // Announcement wishes that this node answers for an address.
@@ -98,39 +99,119 @@ func DefaultTiming() Timing {
 	}
 }
 
-// Responder answers for addresses. Make it with New; its methods may be called from one
-// goroutine at a time, Report from any.
+// Responder answers for addresses. Make it with New; Apply, Probe and Close may be called
+// from one goroutine at a time, Report from any.
 type Responder struct {
 	Timing Timing // change it before the first Apply only
+
+	log  *slog.Logger
+	bell chan<- struct{}
+	wake chan struct{}
+	stop chan struct{}
+
+	mu      sync.Mutex // guards all below, and the sending of announcements
+	running bool
+	pairs   []pair
+	ears    map[earKey]*ear
+	groups  map[earKey]*groups
+	duties  map[pairKey]*duty
+	begun   map[pairKey]began
+	series  map[pairKey]*series
+}
+
+// pairKey names an address on a link.
+type pairKey struct {
+	addr netip.Addr
+	link string
+}
+
+func (d *duty) key() pairKey { return pairKey{d.addr, d.link} }
+func (p pair) key() pairKey  { return pairKey{p.addr, p.name} }
+
+// began is what was true when a pair was last announced from the start; when it is not
+// any more, the others on the LAN may have forgotten or learned wrongly.
+type began struct {
+	at       time.Time
+	own      mac
+	index    int
+	carriers uint32
+	round    uint64
 }
 
 // New makes a Responder that answers for nothing. It rings bell (non-blocking; make it
 // of size one) when another host is seen using an announced address and when a handover
 // is over.
 func New(log *slog.Logger, bell chan<- struct{}) *Responder {
-	return &Responder{Timing: DefaultTiming()}
+	return &Responder{
+		Timing: DefaultTiming(),
+		log:    log,
+		bell:   bell,
+		wake:   make(chan struct{}, 1),
+		stop:   make(chan struct{}),
+		ears:   map[earKey]*ear{},
+		groups: map[earKey]*groups{},
+		duties: map[pairKey]*duty{},
+		begun:  map[pairKey]began{},
+		series: map[pairKey]*series{},
+	}
 }
 
-// Apply makes exactly want true, on the links as they are in ls (a fresh snapshot of all
-// links). It is idempotent. An address that is new on a link, or whose link came back or
-// changed its MAC, is announced in a series; one that want does not hold any more is not
-// answered from here on, and nothing is sent for it. A link that cannot be used is a
-// Problem in the Report; an error is what a retry may cure, and stops nothing else.
-func (r *Responder) Apply(ctx context.Context, want []Announcement, ls []links.Link) (Report, error) {
-	return Report{}, errors.New("not yet")
+func (r *Responder) ring() { ring(r.bell) }
+
+func ring(bell chan<- struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
 }
 
 // Report reads the present state without touching the network.
-func (r *Responder) Report() Report { return Report{} }
+func (r *Responder) Report() Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out Report
+	for _, p := range r.pairs {
+		s := State{Address: p.addr, Link: p.name, Problem: p.problem}
+		if d := r.duties[p.key()]; d != nil {
+			s.Handed, s.Foreign, s.Counters = d.over(time.Now()), d.sighting(), d.counters()
+		}
+		if b, ok := r.begun[p.key()]; ok && p.problem == "" && !s.Handed {
+			s.MAC, s.Since = b.own.hardware(), b.at
+		}
+		out.States = append(out.States, s)
+	}
+	out.Links = r.linkCounters()
+	return out
+}
 
-// Probe asks the wire who has these addresses (RFC 5227 ARP probes, RFC 4862 neighbour
-// solicitations from ::), all at once, three times within wait, and returns one sighting
-// for every address that another host has, sorted: none means the addresses are free. It
-// returns before wait is over if all were seen. It needs no Apply before and changes
-// nothing. Until and Round of want do not matter.
-func (r *Responder) Probe(ctx context.Context, want []Announcement, ls []links.Link, wait time.Duration) ([]Sighting, error) {
-	return nil, errors.New("not yet")
+func (r *Responder) linkCounters() []LinkCounters {
+	byName := map[string]LinkCounters{}
+	for _, e := range r.ears {
+		c := byName[e.link.Name]
+		c.Link = e.link.Name
+		c.Malformed += e.malformed.Load()
+		c.Ignored += e.ignored.Load()
+		c.Dropped += e.drops()
+		byName[c.Link] = c
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b LinkCounters) int { return strings.Compare(a.Link, b.Link) })
 }
 
 // Close stops answering and announcing, at once and silently, and frees the sockets.
-func (r *Responder) Close() error { return nil }
+func (r *Responder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for key := range r.ears {
+		errs = append(errs, r.closeEar(key))
+	}
+	clear(r.series)
+	clear(r.duties)
+	clear(r.begun)
+	r.pairs = nil
+	if r.running {
+		r.running = false
+		close(r.stop)
+	}
+	return errors.Join(errs...)
+}
