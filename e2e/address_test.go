@@ -315,7 +315,7 @@ func inPod(t *testing.T, command ...string) string {
 // node ports, UDP, and a reset where nobody serves.
 func TestServicesInsideTheCluster(t *testing.T) {
 	for _, name := range []string{"web", "web.default", "web.default.svc.cluster.local"} {
-		if got := inPod(t, "wget", "-q", "-O", "-", "-T", "3", "http://"+name+"/hostname"); !strings.HasPrefix(got, "web-") {
+		if got := inPod(t, "fetch", "http://"+name+"/hostname"); !strings.HasPrefix(got, "web-") {
 			t.Errorf("http://%s/hostname answered %q", name, got)
 		}
 	}

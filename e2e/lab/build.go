@@ -44,10 +44,20 @@ func targets() []target {
 	return append(ts,
 		kubernetesTarget("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
 		kubernetesTarget("etcd", "./etcd"),
-		target{Name: "pause", Folder: ".", Args: []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", "./", "./e2e/lab/pause"}},
+		ownTarget("pause"), ownTarget("fetch"),
 		target{Name: "helm", Args: []string{"install", "-trimpath", "helm.sh/helm/v3/cmd/helm@" + helmVersion}},
 		target{Name: "coredns", Args: []string{"install", "-trimpath", "github.com/coredns/coredns@" + coreDNSVersion}},
 	)
+}
+
+// ownTarget is a small program of the lab's own, for its pod images.
+func ownTarget(name string) target {
+	return target{name, ".", []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", "./", "./e2e/lab/" + name}}
+}
+
+// cacheInputs are the files that what is built depends on, beside the recipe.
+func cacheInputs() []string {
+	return []string{"e2e/kubernetes/go.mod", "e2e/kubernetes/go.sum", "e2e/kubernetes/etcd/main.go", "e2e/lab/pause/main.go", "e2e/lab/fetch/main.go"}
 }
 
 func kubernetesTarget(name, pkg string) target {
@@ -66,7 +76,7 @@ func (l lab) cacheDir() (string, error) {
 	}
 	hash := sha256.New()
 	fmt.Fprintln(hash, recipe, targets())
-	for _, name := range []string{"e2e/kubernetes/go.mod", "e2e/kubernetes/go.sum", "e2e/kubernetes/etcd/main.go", "e2e/lab/pause/main.go"} {
+	for _, name := range cacheInputs() {
 		text, err := os.ReadFile(filepath.Join(l.checkout, name))
 		if err != nil {
 			return "", fmt.Errorf("name the cache folder: %w", err)

@@ -99,7 +99,7 @@ func TestMissingPackages(t *testing.T) {
 func TestCacheFolderFollowsItsInput(t *testing.T) {
 	t.Setenv("FAIRLEAD_CACHE", "/cache")
 	l := lab{checkout: t.TempDir()}
-	for _, name := range []string{"e2e/kubernetes/go.mod", "e2e/kubernetes/go.sum", "e2e/kubernetes/etcd/main.go", "e2e/lab/pause/main.go"} {
+	for _, name := range cacheInputs() {
 		if err := writeFile(filepath.Join(l.checkout, name), []byte(name)); err != nil {
 			t.Fatal(err)
 		}

@@ -251,9 +251,9 @@ func (d *demoRun) fetch(ctx context.Context) error {
 	}
 	const name = "http://web.default.svc.cluster.local/hostname"
 	return d.until(ctx, 30*time.Second, func() error {
-		out, err := d.kubectlOf(ctx, d.settings, "", "exec", "tester", "--", "wget", "-q", "-O", "-", "-T", "3", name)
+		out, err := d.kubectlOf(ctx, d.settings, "", "exec", "tester", "--", "fetch", name)
 		if err == nil {
-			d.pages = append(d.pages, fmt.Sprintf("  pod tester$ wget -O - %s\n  %s", name, out))
+			d.pages = append(d.pages, fmt.Sprintf("  pod tester$ fetch %s\n  %s", name, out))
 		}
 		return err
 	})

@@ -154,7 +154,7 @@ func labImages(ctx context.Context, bin string) ([]imageSpec, error) {
 	return []imageSpec{
 		{
 			Name: "fairlead.dev/agnhost:lab", Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"},
-			Files: map[string]string{"/agnhost": filepath.Join(bin, "agnhost"), "/bin/busybox": "/bin/busybox"}, Links: links,
+			Files: map[string]string{"/agnhost": filepath.Join(bin, "agnhost"), "/bin/busybox": "/bin/busybox", "/bin/fetch": filepath.Join(bin, "fetch")}, Links: links,
 		},
 		{Name: "fairlead.dev/coredns:lab", Entrypoint: []string{"/coredns"}, Files: map[string]string{"/coredns": filepath.Join(bin, "coredns")}},
 		{Name: "fairlead.dev/pause:lab", Entrypoint: []string{"/pause"}, Files: map[string]string{"/pause": filepath.Join(bin, "pause")}},
