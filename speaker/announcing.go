@@ -51,6 +51,9 @@ type announcing struct {
 	asking  map[netip.Addr]bool
 	answers chan asked
 	meta    []byte
+	before  World     // of the round before
+	rounds  uint64    // how often all was announced anew
+	heard   time.Time // when another host was last heard using an address of ours
 }
 
 // asked is what the wire said.
@@ -97,7 +100,11 @@ func (a *announcing) round(ctx context.Context) error {
 	now := time.Now()
 	verdicts := Decide(w)
 	a.hear(verdicts, w, now)
-	todo := step(w.Node, verdicts, w, a.held, a.no, now)
+	if again(a.before, w, verdicts) || a.challenged(verdicts) {
+		a.rounds++
+	}
+	a.before = w
+	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
 	reached, err := a.apply(ctx, todo, w.Node, all)
 	a.ask(ctx, todo, all)
 	a.forget(verdicts)
@@ -159,6 +166,24 @@ func (a *announcing) settled(ctx context.Context, found []members.Member) bool {
 		}
 	}
 	return alive > len(peers)
+}
+
+// challenged tells whether another host was heard using an address that is ours
+// since the last time: who hears it must hear us, too.
+func (a *announcing) challenged(verdicts []Verdict) bool {
+	ours := map[netip.Addr]bool{}
+	for _, v := range verdicts {
+		ours[v.Address] = v.Owner == a.read.node
+	}
+	last := a.heard
+	for _, state := range a.responder.Report().States {
+		if ours[state.Address] && state.Foreign.At.After(a.heard.Add(time.Second)) && state.Foreign.At.After(last) {
+			last = state.Foreign.At
+		}
+	}
+	challenged := last.After(a.heard)
+	a.heard = last
+	return challenged
 }
 
 // hear takes what the wire said since the last round.

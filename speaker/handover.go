@@ -47,7 +47,8 @@ type steps struct {
 }
 
 // step says what a node does with verdicts, given what it holds and what it was refused.
-func step(node string, verdicts []Verdict, w World, held map[netip.Addr]hold, no map[netip.Addr]refused, now time.Time) steps {
+// Round is how often this node has had to say everything again: see again.
+func step(node string, verdicts []Verdict, w World, held map[netip.Addr]hold, no map[netip.Addr]refused, round uint64, now time.Time) steps {
 	s := steps{Wait: firstWait}
 	for _, verdict := range verdicts {
 		have, holds := held[verdict.Address]
@@ -57,7 +58,7 @@ func step(node string, verdicts []Verdict, w World, held map[netip.Addr]hold, no
 			}
 			continue
 		}
-		wish := l2.Announcement{Address: verdict.Address, Links: verdict.Links, Round: have.Announcement.Round}
+		wish := l2.Announcement{Address: verdict.Address, Links: verdict.Links, Round: round}
 		switch {
 		case holds || free(verdict, w, node):
 			s.Hold = append(s.Hold, hold{wish, verdict})
@@ -70,6 +71,29 @@ func step(node string, verdicts []Verdict, w World, held map[netip.Addr]hold, no
 		}
 	}
 	return s
+}
+
+// again tells whether this node must announce what it holds anew, although it
+// never stopped: the network may have learned otherwise meanwhile. That is so
+// when a speaker that was silent is heard again, for it may have been on the
+// other side of a partition and taken our addresses there, and when a live
+// speaker claims an address of ours. It is quiet between two calls with the same worlds.
+func again(before, now World, verdicts []Verdict) bool {
+	for _, m := range now.Members {
+		if m.Name == now.Node || m.Life != Alive {
+			continue
+		}
+		was, known := before.member(m.Name)
+		if known && was.Life == Dead {
+			return true
+		}
+		for _, v := range verdicts {
+			if v.Owner == now.Node && m.Meta.owns(v.Address) && !(known && was.Meta.owns(v.Address)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // free tells whether an address can be taken without asking the wire: its

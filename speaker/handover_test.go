@@ -63,7 +63,7 @@ func TestStep(t *testing.T) {
 			if !test.refusedUntil.IsZero() {
 				no[address] = refused{Again: test.refusedUntil}
 			}
-			s := step("node1", []Verdict{verdict(test.owner, test.present)}, twoNodes(test.second), test.held, no, noon)
+			s := step("node1", []Verdict{verdict(test.owner, test.present)}, twoNodes(test.second), test.held, no, 3, noon)
 			if got := describe(s); got != test.want {
 				t.Errorf("step: %s, want %s", got, test.want)
 			}
@@ -92,7 +92,7 @@ func describe(s steps) string {
 // An address that is gone from the world is not held any more.
 func TestStepForgetsAddressesWithoutAVerdict(t *testing.T) {
 	held := map[netip.Addr]hold{address: {Announcement: l2.Announcement{Address: address}}}
-	if got := describe(step("node1", nil, twoNodes(Alive), held, nil, noon)); got != "nothing" {
+	if got := describe(step("node1", nil, twoNodes(Alive), held, nil, 3, noon)); got != "nothing" {
 		t.Errorf("step: %s, want nothing", got)
 	}
 }
@@ -131,6 +131,35 @@ func TestAnswer(t *testing.T) {
 			}
 			if diff := cmp.Diff([]any{test.want, test.again}, []any{got, again}); diff != "" {
 				t.Errorf("answer (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAgain(t *testing.T) {
+	claiming := func(w World) World {
+		w.Members[1].Meta.Owns = []netip.Addr{address}
+		return w
+	}
+	mine := []Verdict{verdict("node1", "")}
+	tests := map[string]struct {
+		before, now World
+		verdicts    []Verdict
+		want        bool
+	}{
+		"nothing happened":                         {twoNodes(Alive), twoNodes(Alive), mine, false},
+		"a silent speaker is heard again":          {twoNodes(Dead), twoNodes(Alive), mine, true},
+		"a speaker that left is back":              {twoNodes(Left), twoNodes(Alive), mine, false},
+		"a speaker falls silent":                   {twoNodes(Alive), twoNodes(Dead), mine, false},
+		"a live speaker comes to claim my address": {twoNodes(Alive), claiming(twoNodes(Alive)), mine, true},
+		"it claims it still":                       {claiming(twoNodes(Alive)), claiming(twoNodes(Alive)), mine, false},
+		"it claims its own":                        {twoNodes(Alive), claiming(twoNodes(Alive)), []Verdict{verdict("node2", "")}, false},
+		"a silent speaker claims my address":       {twoNodes(Alive), claiming(twoNodes(Dead)), mine, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := again(test.before, test.now, test.verdicts); got != test.want {
+				t.Errorf("again: %t, want %t", got, test.want)
 			}
 		})
 	}
