@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -13,6 +14,9 @@ import (
 // chunkBytes keeps the list of elements in one message well under the 64 KiB
 // that an attribute can hold.
 const chunkBytes = 32 << 10
+
+// elementBytes is about what an element takes in a message.
+const elementBytes = 56
 
 // batch writes one transaction.
 type batch struct {
@@ -78,6 +82,7 @@ func (b *batch) write(c *changes) (added, deleted, rules int) {
 		b.table(f)
 	}
 	del, add := c.net()
+	b.b = slices.Grow(b.b, (len(del)+len(add))*elementBytes)
 	b.elements(unix.NFT_MSG_DELSETELEM, 0, del)
 	for _, ch := range c.chains {
 		b.chain(ch)

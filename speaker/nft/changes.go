@@ -14,6 +14,9 @@ type changes struct {
 	chains   []chainChange
 	gone     []chainRef
 	events   []event
+	// settled tells that del and add are what the events amount to.
+	settled  bool
+	del, add []element
 }
 
 type chainRef struct {
@@ -34,14 +37,31 @@ type event struct {
 	gone bool
 }
 
-func (c *changes) add(e element) { c.events = append(c.events, event{e, false}) }
-func (c *changes) del(e element) { c.events = append(c.events, event{e, true}) }
+func (c *changes) put(e element)  { c.events = append(c.events, event{e, false}) }
+func (c *changes) drop(e element) { c.events = append(c.events, event{e, true}) }
+
+// onlyAdds is net for plans that are made from nothing, which are the large ones.
+func (c *changes) onlyAdds() ([]element, bool) {
+	for _, e := range c.events {
+		if e.gone {
+			return nil, false
+		}
+	}
+	add := make([]element, 0, len(c.events))
+	for _, e := range c.events {
+		add = append(add, e.element)
+	}
+	return add, true
+}
 
 // net is what the events amount to: which elements to delete and which to add,
 // in the order in which they first appear.
 func (c *changes) net() (del, add []element) {
-	if len(c.events) == 0 {
-		return nil, nil
+	if c.settled {
+		return c.del, c.add
+	}
+	if add, is := c.onlyAdds(); is {
+		return nil, add
 	}
 	type fate struct {
 		before, after string

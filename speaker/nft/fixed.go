@@ -73,6 +73,11 @@ func addresses(f family, set setID, addrs []netip.Addr) []element {
 	return out
 }
 
+// spareSlots is up to how many endpoints the chains that choose one exist
+// from the start. The kernel walks over all endpoints there are for each chain
+// that begins to use their map, which is free as long as there are none.
+const spareSlots = 32
+
 // setStatic replaces what is known about the node, with its elements and chains.
 func (st *state) setStatic(s Static) {
 	if len(st.tables[v4].chains) > 0 && reflect.DeepEqual(st.static, s) {
@@ -92,6 +97,9 @@ func (st *state) setStatic(s Static) {
 		if _, exists := st.tables[f].chains["forward"]; exists && !s.DropInvalid {
 			delete(st.tables[f].chains, "forward")
 			st.plan.gone = append(st.plan.gone, chainRef{f, "forward"})
+		}
+		for k := uint32(1); first && k <= spareSlots; k++ {
+			st.follow(f, class{stage: plain, slots: k})
 		}
 		st.class(f, class{stage: rejecting})
 		st.class(f, class{stage: dropping})

@@ -86,6 +86,25 @@ func concerns(messages []netlink.Message) bool {
 	return false
 }
 
+// deaf runs f while nobody listens: for large transactions the kernel would
+// spend more time on telling us what we did than on doing it. It reports
+// whether somebody else changed anything meanwhile.
+func (m *monitor) deaf(w *wire, f func() error) (disturbed bool, err error) {
+	before, err := w.generation()
+	if err != nil {
+		return true, err
+	}
+	if err := m.conn.LeaveGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return true, err
+	}
+	err = f()
+	if joinErr := m.conn.JoinGroup(unix.NFNLGRP_NFTABLES); joinErr != nil {
+		return true, errors.Join(err, joinErr)
+	}
+	after, genErr := w.generation()
+	return after != before+1, errors.Join(err, genErr)
+}
+
 func (m *monitor) close() error {
 	err := m.conn.Close()
 	<-m.done

@@ -21,7 +21,7 @@ func (st *state) class(f family, c class) (uint16, bool) {
 	if !st.follow(f, c) {
 		return 0, false
 	}
-	st.plan.add(element{slot{family: f, set: c.dispatcher(), key: rawToken(n)}, c.verdict()})
+	st.plan.put(element{slot{family: f, set: c.dispatcher(), key: rawToken(n)}, c.verdict()})
 	return uint16(n), true
 }
 

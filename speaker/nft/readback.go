@@ -69,13 +69,7 @@ func (w *wire) readOnce() (*snapshot, error) {
 
 func (w *wire) readTable(f family, snap *snapshot) error {
 	t := &snap.tables[f]
-	err := w.dump(nftMessage(unix.NFT_MSG_GETTABLE), f.proto(), nil, func(_ uint16, b []byte) {
-		if text(attribute(b, unix.NFTA_TABLE_NAME)) == TableName {
-			t.exists = true
-			t.foreign = number(attribute(b, unix.NFTA_TABLE_FLAGS)) != 0
-		}
-	})
-	if err != nil || !t.exists {
+	if err := w.findTable(f, t); err != nil || !t.exists {
 		return err
 	}
 	if err := w.readSets(f, t); err != nil || t.foreign {
@@ -93,6 +87,15 @@ func (w *wire) readTable(f family, snap *snapshot) error {
 		}
 	}
 	return nil
+}
+
+func (w *wire) findTable(f family, t *tableSnapshot) error {
+	return w.dump(nftMessage(unix.NFT_MSG_GETTABLE), f.proto(), nil, func(_ uint16, b []byte) {
+		if text(attribute(b, unix.NFTA_TABLE_NAME)) == TableName {
+			t.exists = true
+			t.foreign = number(attribute(b, unix.NFTA_TABLE_FLAGS)) != 0
+		}
+	})
 }
 
 func nftMessage(typ uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | typ }

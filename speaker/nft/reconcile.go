@@ -86,30 +86,26 @@ func equalPrints(a, b []string) bool {
 func reconcileElements(snap *snapshot, st *state, out *changes) {
 	_, want := st.plan.net()
 	have := snap.elements
-	var add []element
+	out.settled = true
+	if len(have) == 0 {
+		out.add = want
+		return
+	}
 	for _, e := range want {
 		data, exists := have[e.slot]
-		if !snap.tables[e.family].exists {
-			exists = false
-		}
-		if exists && data == e.data {
-			delete(have, e.slot)
-			continue
-		}
-		if !exists {
-			add = append(add, e)
-			continue
-		}
+		exists = exists && snap.tables[e.family].exists
 		delete(have, e.slot)
-		out.del(element{e.slot, data})
-		out.add(e)
+		if exists && data == e.data {
+			continue
+		}
+		if exists {
+			out.del = append(out.del, element{e.slot, data})
+		}
+		out.add = append(out.add, e)
 	}
 	for at, data := range have {
 		if snap.tables[at.family].exists {
-			out.del(element{at, data})
+			out.del = append(out.del, element{at, data})
 		}
-	}
-	for _, e := range add {
-		out.add(e)
 	}
 }

@@ -89,16 +89,25 @@ func (s *space) write(name, value string) {
 
 func (s *space) open(bell chan<- struct{}) *Table {
 	s.t.Helper()
+	table := s.begin(bell)
+	s.t.Cleanup(func() { s.end(table) })
+	return table
+}
+
+func (s *space) begin(bell chan<- struct{}) *Table {
+	s.t.Helper()
 	var table *Table
 	s.do(func() error {
 		var err error
 		table, err = Open(slog.New(slog.NewTextHandler(s.t.Output(), nil)), bell)
 		return err
 	})
-	s.t.Cleanup(func() {
-		if err := table.Close(); err != nil {
-			s.t.Error(err)
-		}
-	})
 	return table
+}
+
+func (s *space) end(table *Table) {
+	s.t.Helper()
+	if err := table.Close(); err != nil {
+		s.t.Error(err)
+	}
 }

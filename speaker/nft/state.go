@@ -238,10 +238,10 @@ func (st *state) diffSlots(id uint32, have, want []netip.AddrPort) {
 			continue
 		}
 		if i < len(have) {
-			st.plan.del(slotElement(id, i, have[i]))
+			st.plan.drop(slotElement(id, i, have[i]))
 		}
 		if i < len(want) {
-			st.plan.add(slotElement(id, i, want[i]))
+			st.plan.put(slotElement(id, i, want[i]))
 		}
 	}
 }
@@ -273,9 +273,9 @@ func (st *state) countOne(c counted, by int) {
 	e := element{slot{family: familyOf(c.addr), set: c.set, key: key}, ""}
 	switch {
 	case before == 0 && by > 0:
-		st.plan.add(e)
+		st.plan.put(e)
 	case before+by == 0:
-		st.plan.del(e)
+		st.plan.drop(e)
 		delete(st.counts, c)
 	}
 }

@@ -14,6 +14,7 @@ import (
 // concurrent use.
 type Table struct {
 	log     *slog.Logger
+	bell    chan<- struct{}
 	wire    *wire
 	monitor *monitor
 	state   *state // nil before the first full wish
@@ -30,14 +31,8 @@ func Open(log *slog.Logger, bell chan<- struct{}) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{log: log, wire: w}
-	t.monitor, err = watch(w.port, func() {
-		t.doubtful.Store(true)
-		select {
-		case bell <- struct{}{}:
-		default:
-		}
-	})
+	t := &Table{log: log, bell: bell, wire: w}
+	t.monitor, err = watch(w.port, t.ring)
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -161,11 +156,34 @@ func (t *Table) commit(plan *changes) (Report, error) {
 		return rep, nil
 	}
 	rep.Transactions = 1
-	if err := b.commit(); err != nil {
+	if err := t.send(b, rep.Added+rep.Deleted); err != nil {
 		t.doubtful.Store(true)
 		return rep, err
 	}
 	return rep, nil
+}
+
+// largeTransaction is from how many elements on notices cost too much.
+const largeTransaction = 2000
+
+func (t *Table) send(b *batch, size int) error {
+	if size < largeTransaction {
+		return b.commit()
+	}
+	disturbed, err := t.monitor.deaf(t.wire, b.commit)
+	if disturbed {
+		t.ring()
+	}
+	return err
+}
+
+// ring notes that the kernel's state is in doubt and tells so.
+func (t *Table) ring() {
+	t.doubtful.Store(true)
+	select {
+	case t.bell <- struct{}{}:
+	default:
+	}
 }
 
 // count fills in what is in force.
@@ -197,13 +215,13 @@ func Cleanup(ctx context.Context) error {
 }
 
 func (w *wire) deleteTables() error {
-	snap, err := w.read()
-	if err != nil {
-		return err
-	}
 	b := newBatch(w)
 	for _, f := range families {
-		if snap.tables[f].exists {
+		var t tableSnapshot
+		if err := w.findTable(f, &t); err != nil {
+			return fmt.Errorf("look for table %s: %w", TableName, err)
+		}
+		if t.exists {
 			b.write(&changes{recreate: []family{f}})
 		}
 	}
