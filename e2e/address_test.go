@@ -390,6 +390,9 @@ func everyPod(t *testing.T) map[string]string {
 	}
 	found := map[string]string{}
 	for _, pod := range pods.Items {
+		if pod.DeletionTimestamp != nil {
+			continue // it is on its way out, whatever the demo does
+		}
 		found[pod.Namespace+"/"+pod.Name] = string(pod.UID)
 	}
 	return found

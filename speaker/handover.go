@@ -16,8 +16,9 @@ const (
 	// another one should take, unless it hears the other announce it.
 	handoverTime = 3 * time.Second
 	// takeoverWait is how long the wire is asked before taking an address from a
-	// node that went silent, and firstWait before taking one that nobody had.
-	takeoverWait = 200 * time.Millisecond
+	// node that went silent, and firstWait before taking one that nobody had. On
+	// a LAN an owner that is alive answers within a millisecond.
+	takeoverWait = 100 * time.Millisecond
 	firstWait    = 500 * time.Millisecond
 	// askAgain is how long to wait before asking again for an address somebody else uses.
 	askAgain = 5 * time.Second
@@ -88,7 +89,8 @@ func again(before, now World, verdicts []Verdict) bool {
 			return true
 		}
 		for _, v := range verdicts {
-			if v.Owner == now.Node && m.Meta.owns(v.Address) && !(known && was.Meta.owns(v.Address)) {
+			claimed := known && was.Meta.owns(v.Address)
+			if v.Owner == now.Node && m.Meta.owns(v.Address) && !claimed {
 				return true
 			}
 		}

@@ -43,10 +43,10 @@ func TestStep(t *testing.T) {
 		want           string // hold, hand over, ask 500ms, nothing
 	}{
 		"mine, and nobody had it":                       {owner: "node1", want: "ask 500ms"},
-		"mine, and its node went silent":                {owner: "node1", present: "node2", second: Dead, want: "ask 200ms"},
+		"mine, and its node went silent":                {owner: "node1", present: "node2", second: Dead, want: "ask 100ms"},
 		"mine, and its node said goodbye":               {owner: "node1", present: "node2", second: Left, want: "hold"},
 		"mine, and a live node has it":                  {owner: "node1", present: "node2", want: "hold"},
-		"mine, and I say I have it but do not any more": {owner: "node1", present: "node1", want: "ask 200ms"},
+		"mine, and I say I have it but do not any more": {owner: "node1", present: "node1", want: "ask 100ms"},
 		"mine, and I hold it":                           {owner: "node1", held: holding, want: "hold"},
 		"mine again while I hand it over":               {owner: "node1", held: handing, want: "hold"},
 		"mine, refused a moment ago":                    {owner: "node1", refusedUntil: noon.Add(time.Second), want: "nothing"},
