@@ -70,7 +70,7 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 		return condition, false
 	}
 	condition = metav1.Condition{Type: v1beta1.ConditionAnnounced, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonAnnounced}
-	var by, missing []string
+	by, missing := make([]string, 0, len(g.Addrs)), make([]string, 0, len(g.Addrs))
 	for _, addr := range g.Addrs {
 		if who, ok := a.byAddr[addr]; ok {
 			by = append(by, addr.String()+" by "+who.String())
@@ -102,6 +102,9 @@ func impatience(e entry, now time.Time) time.Duration {
 }
 
 func (a announcers) problemsOf(e entry) []string {
+	if len(a.problems) == 0 {
+		return nil
+	}
 	return a.problems["service/"+e.claim.Service.String()]
 }
 

@@ -48,6 +48,9 @@ func readLeases(pools []v1beta1.IPAddressPool) []lease {
 
 // releases returns the addresses that cool down: those released before, and those whose holder is gone since.
 func releases(leases []lease, entries []entry, now time.Time) []ipam.Release {
+	if len(leases) == 0 {
+		return nil
+	}
 	held := map[netip.Addr]struct{}{}
 	for _, e := range entries {
 		for _, addr := range e.claim.Held {
@@ -71,6 +74,9 @@ func releases(leases []lease, entries []entry, now time.Time) []ipam.Release {
 // remember returns the leases to keep: a lease for each address that a Service has in a pool with a cooldown, and those
 // that cool down still. next is how long until the first of these is over, zero if none is.
 func remember(c config.Config, grants []ipam.Grant, released []ipam.Release, now time.Time) (leases []lease, next time.Duration) {
+	if !slices.ContainsFunc(c.Pools, func(p config.Pool) bool { return p.Cooldown > 0 }) {
+		return nil, 0
+	}
 	held := map[netip.Addr]bool{}
 	for _, g := range grants {
 		for _, addr := range g.Addrs {

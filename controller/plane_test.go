@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +24,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -66,7 +67,7 @@ func startPlane(t *testing.T) *plane {
 	p.start(t, "kube-apiserver", "--etcd-servers", etcdURL, "--bind-address=127.0.0.1", "--advertise-address=192.0.2.1",
 		"--endpoint-reconciler-type=none", "--secure-port", fmt.Sprint(port), "--cert-dir", filepath.Join(p.dir, "certs"),
 		"--service-cluster-ip-range=10.96.0.0/16,fd96::/112", "--authorization-mode=RBAC", "--token-auth-file", tokens,
-		"--service-account-issuer=https://test", "--service-account-key-file", key, "--service-account-signing-key-file", key)
+		"--service-account-issuer=https://test", "-v=0", "--service-account-key-file", key, "--service-account-signing-key-file", key)
 	p.url = fmt.Sprintf("https://127.0.0.1:%d", port)
 	p.config = p.as(adminToken)
 	p.admin = p.client(t)
@@ -137,12 +138,20 @@ func launch(t *testing.T, program, logFile string, env []string, args ...string)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	// The kernel sends that signal when the thread that started the program ends, so this thread has to stay.
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		<-ended
+	}()
+	if err := <-started; err != nil {
 		t.Fatalf("start %s: %v", program, err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		close(ended)
 		log.Close()
 		if t.Failed() {
 			t.Logf("last words of %s:\n%s", filepath.Base(program), lastLines(logFile, 20))
@@ -166,7 +175,7 @@ func (p *plane) as(token string) *rest.Config {
 
 func (p *plane) client(t *testing.T) client.Client {
 	t.Helper()
-	scheme := runtime.NewScheme()
+	scheme := apiruntime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,12 @@ const (
 	patrol = time.Minute
 	// soon is when to try again what did not work out because the cache lags behind.
 	soon = 50 * time.Millisecond
+	// leisure is how many times as long as it takes to decide a bell waits for others: deciding about many Services for
+	// each of many bells would leave no time for anything else.
+	leisure = 5
+	// gatherLeast and gatherMost bound that wait.
+	gatherLeast = 20 * time.Millisecond
+	gatherMost  = time.Second
 )
 
 // reconciler reads the world, decides, and writes what follows. It is the only writer of Services' statuses and of
@@ -47,7 +53,8 @@ type reconciler struct {
 	memory *memory
 	leases []lease
 	terms  map[types.NamespacedName]uint64
-	primed bool // the cache was seen to be fresh, and leases were read
+	primed bool         // the cache was seen to be fresh, and leases were read
+	took   atomic.Int64 // how long the last decision took, in nanoseconds
 }
 
 // Reconcile is one pass.
@@ -67,11 +74,18 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	w.leases, w.terms = r.leases, r.terms
 	o := decide(w, namespaces)
 	r.leases, r.terms = o.leases, o.terms
-	r.metrics.observe(w, o, r.clock().Sub(began))
+	took := r.clock().Sub(began)
+	r.took.Store(int64(took))
+	r.metrics.observe(w, o, took)
 
 	left, again, err := r.writeServices(ctx, o.services)
 	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again))
 	return result(o, left, again), err
+}
+
+// gather returns how long a bell waits for others before a pass begins.
+func (r *reconciler) gather() time.Duration {
+	return min(max(gatherLeast, leisure*time.Duration(r.took.Load())), gatherMost)
 }
 
 // result says when the next pass is due if no bell rings.

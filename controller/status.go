@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -142,7 +141,7 @@ func poolsText(g ipam.Grant) string {
 	if len(pools) == 0 || slices.Contains(pools, "") {
 		return ""
 	}
-	if len(slices.Compact(slices.Sorted(slices.Values(pools)))) == 1 {
+	if !slices.ContainsFunc(pools, func(p string) bool { return p != pools[0] }) {
 		return pools[0]
 	}
 	return strings.Join(pools, ",")
@@ -169,16 +168,17 @@ func (c *serviceChange) remove(kind string) {
 // mergeCondition returns the condition to write, nil if the one there says the same. told reports whether it is another
 // verdict: a new reason or status, not only another message.
 func mergeCondition(have []metav1.Condition, want metav1.Condition, now time.Time) (merged *metav1.Condition, told bool) {
-	want.LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
 	old := meta.FindStatusCondition(have, want.Type)
+	if old != nil && old.Status == want.Status {
+		want.LastTransitionTime = old.LastTransitionTime
+		if old.Reason == want.Reason && old.Message == want.Message && old.ObservedGeneration == want.ObservedGeneration {
+			return nil, false
+		}
+		return &want, old.Reason != want.Reason
+	}
+	want.LastTransitionTime = metav1.NewTime(now.UTC().Truncate(time.Second))
 	if old == nil {
 		return &want, true
-	}
-	if old.Status == want.Status {
-		want.LastTransitionTime = old.LastTransitionTime
-	}
-	if equality.Semantic.DeepEqual(*old, want) {
-		return nil, false
 	}
 	return &want, old.Status != want.Status || old.Reason != want.Reason
 }

@@ -35,9 +35,6 @@ import (
 	"github.com/fairlead/fairlead/api/v1beta1"
 )
 
-// gather is how long a bell waits for others before a pass begins.
-const gather = 20 * time.Millisecond
-
 // newManager wires everything together.
 func newManager(ctx context.Context, cfg *rest.Config, o options, log *slog.Logger) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
@@ -145,23 +142,23 @@ func watch(mgr ctrl.Manager, r *reconciler) error {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	errs := []error{
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Service{}, bell(anyChange[*corev1.Service]))),
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.IPAddressPool{}, bell(anyChange[*v1beta1.IPAddressPool]))),
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.L2Advertisement{}, bell(anyChange[*v1beta1.L2Advertisement]))),
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.Speaker{}, bell(speakerChanged))),
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Node{}, bell(nodeChanged))),
-		c.Watch(ctrlsource.Kind(mgr.GetCache(), namespace, bell(namespaceChanged))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Service{}, bell(r.gather, anyChange[*corev1.Service]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.IPAddressPool{}, bell(r.gather, anyChange[*v1beta1.IPAddressPool]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.L2Advertisement{}, bell(r.gather, anyChange[*v1beta1.L2Advertisement]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.Speaker{}, bell(r.gather, speakerChanged))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Node{}, bell(r.gather, nodeChanged))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), namespace, bell(r.gather, namespaceChanged))),
 	}
 	if r.source.serviceCIDRs {
-		errs = append(errs, c.Watch(ctrlsource.Kind(mgr.GetCache(), &networkingv1.ServiceCIDR{}, bell(anyChange[*networkingv1.ServiceCIDR]))))
+		errs = append(errs, c.Watch(ctrlsource.Kind(mgr.GetCache(), &networkingv1.ServiceCIDR{}, bell(r.gather, anyChange[*networkingv1.ServiceCIDR]))))
 	}
 	return errors.Join(errs...)
 }
 
 // bell rings for the one key when an object comes, goes, or changes in a way that matters. It carries nothing.
-func bell[T client.Object](matters func(old, new T) bool) handler.TypedFuncs[T, reconcile.Request] {
+func bell[T client.Object](gather func() time.Duration, matters func(old, new T) bool) handler.TypedFuncs[T, reconcile.Request] {
 	ring := func(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-		queue.AddAfter(reconcile.Request{}, gather)
+		queue.AddAfter(reconcile.Request{}, gather())
 	}
 	return handler.TypedFuncs[T, reconcile.Request]{
 		CreateFunc: func(_ context.Context, _ ctrlevent.TypedCreateEvent[T], queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
