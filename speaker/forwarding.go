@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/fairlead/fairlead/api/v1beta1"
 	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
 
@@ -57,8 +61,12 @@ type forwarding struct {
 	table    *nft.Table
 	env      environment
 	problems map[string][]forward.Reason
-	health   func(map[string]forward.Summary)
-	results  map[string]forward.Summary
+	health   *health.Server
+	healthz  string // address of /healthz and /livez
+	sysctls  string // where /proc/sys/net is
+	kernelIs *nft.Kernel
+	checks   map[string]health.Check // of Services with a health check node port
+	known    map[string]bool         // Services that the table has something of
 	// balancers counts, for every address a load balancer gave, the Services that have it.
 	balancers map[netip.Addr]int
 	given     map[string][]netip.Addr
@@ -68,7 +76,8 @@ type forwarding struct {
 func newForwarding() *forwarding {
 	return &forwarding{
 		problems:  map[string][]forward.Reason{},
-		results:   map[string]forward.Summary{},
+		checks:    map[string]health.Check{},
+		known:     map[string]bool{},
 		balancers: map[netip.Addr]int{},
 		given:     map[string][]netip.Addr{},
 	}
@@ -151,8 +160,9 @@ func (f *forwarding) off(ctx context.Context, reason, message string) {
 		_ = f.table.Close()
 		f.table = nil
 	}
-	f.results = map[string]forward.Summary{}
-	f.health(nil)
+	clear(f.known)
+	clear(f.checks)
+	f.health.Apply(ctx, health.Want{})
 	state := forwardState{Mode: f.mode, Reason: reason, Message: message}
 	if err := nft.Cleanup(ctx); err != nil {
 		state.LastError = fmt.Errorf("remove the forwarding table: %w", err).Error()
@@ -176,6 +186,7 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		return err
 	}
 	env.Node.Dead = f.dead()
+	env.Static.DropInvalid = f.kernelIs != nil && !f.kernelIs.Liberal
 	wish, err := f.wish(ctx, env, full)
 	if err != nil {
 		return err
@@ -186,8 +197,59 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		return err
 	}
 	f.logApplied(wish, reached)
-	f.done(reached, reason, message)
+	f.prepareKernel()
+	f.done(reached, f.serveHealth(ctx, env), reason, message)
 	return nil
+}
+
+// prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
+func (f *forwarding) prepareKernel() {
+	if f.kernelIs != nil {
+		return
+	}
+	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU())
+	f.kernelIs = &k
+	for _, text := range k.Problems {
+		f.log.Warn("kernel setting", "problem", text)
+	}
+	if !k.Liberal {
+		ring(f.world) // the next round drops what conntrack finds invalid
+	}
+}
+
+// serveHealth answers health checks for what the kernel now holds.
+func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem {
+	f.health.Updated()
+	want := health.Want{Proxy: f.healthz, NodeEligible: env.Eligible}
+	if env.NodePortsRestricted {
+		want.Addresses = env.Static.NodePortAddresses
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.checks)) {
+		want.Checks = append(want.Checks, f.checks[key])
+	}
+	var problems []problem
+	for _, p := range f.health.Apply(ctx, want) {
+		object := "speaker/" + env.Node.Name
+		if p.Service != "" {
+			object = "service/" + p.Service
+		}
+		problems = append(problems, problem{object, v1beta1.ReasonHealthCheckFailed, p.String()})
+	}
+	return problems
+}
+
+// kernelProblems says what of the kernel keeps traffic from pods.
+func (f *forwarding) kernelProblems(node string) []problem {
+	var problems []problem
+	object := "speaker/" + node
+	for _, text := range f.kernelIs.Problems {
+		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting, text})
+	}
+	if !f.kernelIs.ForwardsIPv4 && !f.kernelIs.ForwardsIPv6 {
+		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting,
+			"the node does not route: set net.ipv4.ip_forward and net.ipv6.conf.all.forwarding to 1, as network plugins do"})
+	}
+	return problems
 }
 
 // logApplied writes one line for a round that changed the kernel.
@@ -204,13 +266,16 @@ func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.Wish, error) {
 	everything := full || !env.sameForServices(f.env)
 	changed := f.dirty.take()
+	if len(changed) > 0 || everything {
+		f.health.Queued()
+	}
 	wish := nft.Wish{Static: env.Static, Changed: map[string]nft.Service{}, Full: full}
 	if everything {
 		keys, err := f.read.serviceKeys(ctx)
 		if err != nil {
 			return wish, err
 		}
-		for key := range f.results { // also those that are gone
+		for key := range f.known { // also those that are gone
 			changed = append(changed, key)
 		}
 		changed = append(changed, keys...)
@@ -238,11 +303,18 @@ func (f *forwarding) remember(key string, result translation) {
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
 	}
+	delete(f.checks, key)
+	delete(f.known, key)
 	if result.Wish.IsZero() {
-		delete(f.results, key)
 		return
 	}
-	f.results[key] = result.Summary
+	f.known[key] = true
+	if port := result.Summary.HealthCheckNodePort; port != 0 {
+		name := splitKey(key)
+		f.checks[key] = health.Check{
+			Namespace: name.Namespace, Name: name.Name, Port: port, LocalEndpoints: result.Summary.LocalReady,
+		}
+	}
 }
 
 // give keeps count of the addresses that load balancers gave.
@@ -275,13 +347,14 @@ func (f *forwarding) announced(env environment) []netip.Addr {
 }
 
 // done publishes a round that reached the wish.
-func (f *forwarding) done(reached nft.Report, reason, message string) {
+func (f *forwarding) done(reached nft.Report, problems []problem, reason, message string) {
 	before := f.state.Load()
 	state := forwardState{
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
-		Problems: forwardProblems(f.problems, reached.Contests),
 	}
+	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync
 	}
@@ -289,7 +362,6 @@ func (f *forwarding) done(reached nft.Report, reason, message string) {
 		state.LastSync = time.Now()
 	}
 	state.Generation += int64(reached.Transactions)
-	f.health(f.results)
 	f.publish(state)
 }
 

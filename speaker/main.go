@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/members"
@@ -168,7 +168,8 @@ func (s *speaker) forwarding() *forwarding {
 	f.log, f.read, f.mode = s.log, s.read, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
-	f.health = func(map[string]forward.Summary) {}
+	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
+	f.healthz, f.sysctls = s.options.healthz.String(), s.options.procSysNet
 	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
 	others := newProxies(linkNames, func() bool { state := f.state.Load(); return state != nil && state.Active })
 	f.others = others.find

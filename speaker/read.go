@@ -40,6 +40,10 @@ type environment struct {
 	Node   forward.Node
 	Static nft.Static
 	Nodes  []netip.Addr // of all nodes
+	// Eligible is false while the node is being deleted (KEP-3836).
+	Eligible bool
+	// NodePortsRestricted tells that node ports, and so health checks, answer on some addresses only.
+	NodePortsRestricted bool
 }
 
 // sameForServices tells whether translations made in e hold in other.
@@ -88,8 +92,16 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
 			AnswerEcho:        true,
 		},
-		Nodes: nodes,
+		Nodes:               nodes,
+		Eligible:            eligible(&node),
+		NodePortsRestricted: true, // primary addresses or some CIDRs: never all
 	}, nil
+}
+
+// eligible tells whether load balancers outside may send traffic to a node.
+func eligible(node *corev1.Node) bool {
+	return node.DeletionTimestamp == nil &&
+		!slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == toBeDeleted })
 }
 
 func (r *reader) allNodeAddresses(ctx context.Context) ([]netip.Addr, error) {

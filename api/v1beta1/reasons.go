@@ -108,6 +108,10 @@ const (
 	ReasonLinkUnusable = "LinkUnusable"
 	// ReasonFrontendTaken means another Service has the same address, protocol and port, and had it first.
 	ReasonFrontendTaken = "FrontendTaken"
+	// ReasonHealthCheckFailed means a port for health checks could not be opened.
+	ReasonHealthCheckFailed = "HealthCheckFailed"
+	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.
+	ReasonKernelSetting = "KernelSetting"
 	// ReasonForwardingFailed means the kernel did not take the last change of the forwarding table.
 	ReasonForwardingFailed = "ForwardingFailed"
 	// ReasonAnnouncingFailed means the last round of announcing ended with an error.
