@@ -139,7 +139,7 @@ func (a *announcing) world(ctx context.Context) (World, []members.Member, error)
 	}
 	a.gossip.SetPeers(sockets)
 	found := a.gossip.Snapshot()
-	w.Members = readMembers(found)
+	w.Members, w.Now = readMembers(found), time.Now()
 	silent := map[string]bool{}
 	for _, m := range w.Members {
 		if m.Life == Dead {

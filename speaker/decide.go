@@ -150,9 +150,24 @@ func claims(w World, nominations map[netip.Addr]nomination) []elect.Claim {
 func newClaim(w World, key string, addresses []netip.Addr, found []elect.Candidate, nominations map[netip.Addr]nomination) elect.Claim {
 	claim := elect.Claim{Key: key, Addresses: addresses, Candidates: found, Present: w.present(addresses[0])}
 	if answer, ok := nominations[addresses[0]].able[claim.Present]; ok {
-		claim.Keep = answer.Failback == v1beta1.FailbackNever
+		claim.Keep = w.keep(answer, found)
 	}
 	return claim
+}
+
+// keep tells whether an address stays where it is although a better node may be back.
+func (w World) keep(answer config.L2Answer, found []elect.Candidate) bool {
+	switch answer.Failback {
+	case v1beta1.FailbackNever:
+		return true
+	case v1beta1.FailbackAfter:
+		return slices.ContainsFunc(found, func(c elect.Candidate) bool {
+			member, _ := w.member(c.Node)
+			return member.Life == Alive && w.Now.Sub(member.Since) < answer.FailbackAfter
+		})
+	case v1beta1.FailbackAuto:
+	}
+	return false
 }
 
 // candidates are the nodes that can have all of some addresses, sorted by name.

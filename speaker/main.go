@@ -119,7 +119,7 @@ func (s *speaker) wire(ctx context.Context, key []byte) error {
 	s.read = &reader{
 		client: s.manager.GetCache(), node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
-		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses,
+		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
 	}
 	s.silent.rung = s.bells.world
 	gossip, err := s.gossip(ctx, key)

@@ -100,7 +100,7 @@ func readMembers(found []members.Member) []Member {
 		case members.Dead:
 			life = Dead
 		}
-		all = append(all, Member{Name: m.Name, Life: life, Meta: decodeMeta(m.Meta)})
+		all = append(all, Member{Name: m.Name, Life: life, Since: m.Since, Meta: decodeMeta(m.Meta)})
 	}
 	return all
 }

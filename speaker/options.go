@@ -27,6 +27,7 @@ type options struct {
 	procSysNet    string
 	logLevel      slog.Level
 	apiServer     []netip.AddrPort
+	ignoreExclude bool
 }
 
 // parseOptions reads the arguments. The error of a bad one says what to write instead.
@@ -45,6 +46,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&o.metrics, "metrics-bind-address", ":7480", "address of /metrics; 0 switches it off")
 	flags.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez while this node forwards")
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
+	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -33,6 +33,8 @@ type reader struct {
 	reserved     map[uint16]bool
 	serviceCIDRs bool // whether the API server serves ServiceCIDR objects (Kubernetes 1.33)
 	local        func() []netip.Addr
+	// ignoreExclude announces also from nodes that are excluded from external load balancers.
+	ignoreExclude bool
 }
 
 // environment is what the translations and the rules need to know of this node and its cluster.

@@ -34,7 +34,7 @@ func (r *reader) world(ctx context.Context) (World, error) {
 	}
 	w.Config, _ = config.Read(config.Objects{Pools: pools.Items, L2: advertisements.Items})
 	for i := range nodes.Items {
-		w.Nodes = append(w.Nodes, readNode(&nodes.Items[i]))
+		w.Nodes = append(w.Nodes, readNode(&nodes.Items[i], r.ignoreExclude))
 	}
 	slices.SortFunc(w.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	for i := range services.Items {
@@ -94,9 +94,9 @@ func endpointsOn(found []*discoveryv1.EndpointSlice) map[string]bool {
 }
 
 // readNode says what a node's labels, taints and conditions mean for announcing.
-func readNode(node *corev1.Node) Node {
+func readNode(node *corev1.Node, ignoreExclude bool) Node {
 	n := Node{Name: node.Name, Labels: labels.Set(node.Labels)}
-	if _, excluded := node.Labels[corev1.LabelNodeExcludeBalancers]; excluded {
+	if _, excluded := node.Labels[corev1.LabelNodeExcludeBalancers]; excluded && !ignoreExclude {
 		n.Excluded = "the node has the label " + corev1.LabelNodeExcludeBalancers
 	}
 	if node.Spec.Unschedulable {

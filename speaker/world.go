@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -12,6 +13,7 @@ import (
 // cluster is, and who is alive. Lists are sorted by name.
 type World struct {
 	Node     string // the node this speaker runs on
+	Now      time.Time
 	Config   config.Config
 	Services []Service
 	Nodes    []Node
@@ -54,9 +56,10 @@ const (
 
 // Member is a speaker that was heard of.
 type Member struct {
-	Name string
-	Life Life
-	Meta Meta
+	Name  string
+	Life  Life
+	Since time.Time // when it came to this life, by the clock of this node
+	Meta  Meta
 }
 
 // member returns the speaker of a node; not ok if none was heard of.
