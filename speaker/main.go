@@ -58,7 +58,7 @@ func start(ctx context.Context) error {
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
 	s := &speaker{
-		log: log, options: o, memory: openMemory(log, o.stateDir),
+		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
 		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1)},
 	}
 	return s.run(ctx)
@@ -104,11 +104,12 @@ func (s *speaker) runAnnouncing(ctx context.Context, a *announcing) error {
 			gossip, err := members.Open(members.Config{
 				Name: s.options.node, Bind: netip.AddrPortFrom(state.Address, a.port), Key: key,
 			}, s.log, s.bells.announce)
-			if err != nil {
-				return fmt.Errorf("start gossip: %w", err)
+			if err == nil {
+				a.gossip = gossip
+				return a.run(ctx)
 			}
-			a.gossip = gossip
-			return a.run(ctx)
+			// The address may be of the past, or not be there yet.
+			s.log.Error("start gossip", "address", state.Address, "error", err)
 		}
 		if err == nil && !state.Address.IsValid() {
 			s.log.Warn("the node has no InternalIP yet: the kubelet must report one", "node", s.options.node)

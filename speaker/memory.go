@@ -24,6 +24,7 @@ const saveEvery = time.Second
 // server: first what the last speaker on this node wrote to disk, then the cache.
 type memory struct {
 	log  *slog.Logger
+	node string
 	path string // "" keeps nothing on disk
 	// live reads the cache; it is nil until the cache has everything.
 	live atomic.Pointer[func(context.Context) (Snapshot, error)]
@@ -36,12 +37,13 @@ type memory struct {
 // saveFile is the layout of the file.
 type saveFile struct {
 	Version  int
+	Node     string // that wrote it: a disk may have been cloned
 	Snapshot Snapshot
 }
 
 // openMemory reads what an earlier speaker wrote. A file that cannot be read is no reason not to start.
-func openMemory(log *slog.Logger, dir string) *memory {
-	m := &memory{log: log}
+func openMemory(log *slog.Logger, node, dir string) *memory {
+	m := &memory{log: log, node: node}
 	if dir == "" {
 		return m
 	}
@@ -54,8 +56,8 @@ func openMemory(log *slog.Logger, dir string) *memory {
 	if err == nil {
 		err = json.Unmarshal(text, &file)
 	}
-	if err != nil || file.Version != stateVersion {
-		log.Warn("the last known state is of no use", "file", m.path, "version", file.Version, "error", err)
+	if err != nil || file.Version != stateVersion || file.Node != node {
+		log.Warn("the last known state is of no use", "file", m.path, "version", file.Version, "node", file.Node, "error", err)
 		return m
 	}
 	m.saved, m.written = &file.Snapshot, text
@@ -90,7 +92,7 @@ func (m *memory) save(s Snapshot) error {
 	if m.path == "" || time.Since(m.at) < saveEvery {
 		return nil
 	}
-	text, err := json.Marshal(saveFile{stateVersion, s})
+	text, err := json.Marshal(saveFile{stateVersion, m.node, s})
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}

@@ -32,7 +32,7 @@ func TestMemoryOutlivesTheProcess(t *testing.T) {
 			Key: "default/web", Labels: labels.Set{}, Addresses: []netip.Addr{address}, Local: true, EndpointsOn: map[string]bool{"node1": true},
 		}},
 	}
-	first := openMemory(log, dir)
+	first := openMemory(log, "node1", dir)
 	if _, err := first.snapshot(t.Context()); !errors.Is(err, errNoState) {
 		t.Errorf("with nothing on disk: %v, want %v", err, errNoState)
 	}
@@ -41,7 +41,7 @@ func TestMemoryOutlivesTheProcess(t *testing.T) {
 	if _, err := first.snapshot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := openMemory(log, dir).snapshot(t.Context())
+	got, err := openMemory(log, "node1", dir).snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +53,14 @@ func TestMemoryOutlivesTheProcess(t *testing.T) {
 // A file that is cut short, or of another version, is no reason not to start.
 func TestMemoryMindsNoBadFile(t *testing.T) {
 	for name, text := range map[string]string{
-		"cut short": `{"Version":1,"Snapsh`, "another version": `{"Version":99,"Snapshot":{}}`, "empty": "",
+		"cut short": `{"Version":1,"Snapsh`, "another version": `{"Version":99,"Node":"node1","Snapshot":{}}`, "another node": `{"Version":1,"Node":"node2","Snapshot":{}}`, "empty": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			if err := os.WriteFile(filepath.Join(dir, "speaker.json"), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := openMemory(slog.New(slog.DiscardHandler), dir).snapshot(t.Context()); !errors.Is(err, errNoState) {
+			if _, err := openMemory(slog.New(slog.DiscardHandler), "node1", dir).snapshot(t.Context()); !errors.Is(err, errNoState) {
 				t.Errorf("snapshot: %v, want %v", err, errNoState)
 			}
 		})
