@@ -92,3 +92,28 @@ const (
 	// ReasonNoInterface means the node has none of the interfaces the address could be announced on.
 	ReasonNoInterface = "NoInterface"
 )
+
+// Reasons that speakers give.
+const (
+	// ReasonNodeExcluded means the node must not announce: it has the label that excludes it from load balancers, or
+	// its network is not available.
+	ReasonNodeExcluded = "NodeExcluded"
+	// ReasonNoLocalEndpoint means the Service has externalTrafficPolicy Local and no ready endpoint on the node.
+	ReasonNoLocalEndpoint = "NoLocalEndpoint"
+	// ReasonSplit means a speaker went silent but its node still answers for the address, so nobody takes it.
+	ReasonSplit = "Split"
+	// ReasonAddressConflict means another host on the network answers for the address.
+	ReasonAddressConflict = "AddressConflict"
+	// ReasonLinkUnusable means the address cannot be answered for on one of the links it should be.
+	ReasonLinkUnusable = "LinkUnusable"
+	// ReasonFrontendTaken means another Service has the same address, protocol and port, and had it first.
+	ReasonFrontendTaken = "FrontendTaken"
+	// ReasonHealthCheckFailed means a port for health checks could not be opened.
+	ReasonHealthCheckFailed = "HealthCheckFailed"
+	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.
+	ReasonKernelSetting = "KernelSetting"
+	// ReasonForwardingFailed means the kernel did not take the last change of the forwarding table.
+	ReasonForwardingFailed = "ForwardingFailed"
+	// ReasonAnnouncingFailed means the last round of announcing ended with an error.
+	ReasonAnnouncingFailed = "AnnouncingFailed"
+)
