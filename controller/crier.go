@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,9 @@ import (
 const (
 	// crierQueue bounds how many Events wait to be sent; conditions say the same and are not lost.
 	crierQueue = 20000
+	// crierRate and crierBurst bound how many Events are sent a second: each costs the API server as much as an address
+	// does, and in a storm of new Services nobody reads them as fast.
+	crierRate, crierBurst = 20, 50
 	// maxNote is how long the API server lets a note be.
 	maxNote = 1024
 )
@@ -27,18 +31,20 @@ type about struct {
 	uid                               types.UID
 }
 
-// crier sends Events, one after the other and never while statuses are written: addresses come before news of them.
+// crier sends Events, one after the other, not too fast, and never while statuses are written: addresses come before
+// news of them.
 type crier struct {
 	client   client.Client
 	clock    func() time.Time
 	log      *slog.Logger
 	instance string // who sends: the pod's name
 	queue    chan *eventsv1.Event
+	limit    *rate.Limiter
 	quiet    sync.RWMutex // held for writing while statuses are written
 }
 
 func newCrier(c client.Client, clock func() time.Time, log *slog.Logger, instance string) *crier {
-	return &crier{client: c, clock: clock, log: log, instance: instance, queue: make(chan *eventsv1.Event, crierQueue)}
+	return &crier{client: c, clock: clock, log: log, instance: instance, queue: make(chan *eventsv1.Event, crierQueue), limit: rate.NewLimiter(crierRate, crierBurst)}
 }
 
 // hush holds Events back until resume is called.
@@ -77,6 +83,9 @@ func (c *crier) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-c.queue:
+			if err := c.limit.Wait(ctx); err != nil {
+				return nil // the context ended
+			}
 			c.send(ctx, e)
 		}
 	}

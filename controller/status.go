@@ -94,6 +94,7 @@ func changeService(e entry, g ipam.Grant, announcers announcers, now time.Time) 
 	case leaving:
 		change.release(e)
 		return change, true
+	case ours:
 	}
 	if e.claim.Foreign == "" {
 		change.address(e, g)

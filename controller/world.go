@@ -119,7 +119,7 @@ func ownsIngress(fields metav1.ManagedFieldsEntry) bool {
 			LoadBalancer map[string]json.RawMessage `json:"f:loadBalancer"`
 		} `json:"f:status"`
 	}
-	if err := json.Unmarshal(fields.FieldsV1.Raw, &owned); err != nil {
+	if err := json.Unmarshal(fields.FieldsV1.GetRawBytes(), &owned); err != nil {
 		return false
 	}
 	_, ingress := owned.Status.LoadBalancer["f:ingress"]

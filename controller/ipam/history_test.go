@@ -396,7 +396,7 @@ func (h *history) couldHave(c config.Config, s *service, pool config.Pool, addr 
 	allowed := pool.Allocation == nil || slices.Contains(pool.Allocation.Namespaces, s.Service.Namespace)
 	asked := len(s.Pools) == 0 && pool.AutoAssign || slices.Contains(s.Pools, pool.Name)
 	return slices.Contains(s.Families, config.FamilyOf(addr)) && allowed && asked && !reserved && !cooling &&
-		!h.heldByOther(s.Service, addr) && !(pool.AvoidBuggy && config.Buggy(addr))
+		!h.heldByOther(s.Service, addr) && (!pool.AvoidBuggy || !config.Buggy(addr))
 }
 
 // TestHistories runs random histories; -rapid.checks=10000 runs that many.

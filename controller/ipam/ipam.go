@@ -283,7 +283,7 @@ func (t *table) poolsOf(claim *Claim, addrs []netip.Addr) []string {
 	pools := make([]string, len(addrs))
 	for i, addr := range addrs {
 		from := recorded(claim, addr)
-		if j, ok := t.config.PoolOf(addr); ok && !(from != "" && slices.Contains(claim.Pools, from)) {
+		if j, ok := t.config.PoolOf(addr); ok && (from == "" || !slices.Contains(claim.Pools, from)) {
 			from = t.config.Pools[j].Name
 		}
 		pools[i] = from
