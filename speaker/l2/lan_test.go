@@ -124,7 +124,9 @@ func (l *lan) plug(h *host) {
 	h.addr("eth0", fmt.Sprintf("192.0.2.%d/24", h.n))
 	h.addr("eth0", fmt.Sprintf("2001:db8::%d/64", h.n))
 	must(l.t, h.nl.LinkSetUp(h.link("eth0")))
-	h.await("the link", func() bool { return h.snapshotLink("eth0").Usable() })
+	h.await("the link", func() bool {
+		return h.snapshotLink("eth0").Usable() && l.hub.snapshotLink(port).Running
+	})
 }
 
 func (h *host) mac() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, h.n} }
