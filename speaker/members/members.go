@@ -6,9 +6,6 @@
 package members
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -50,34 +47,3 @@ type Config struct {
 	Suspicion int            // how many probes long it is suspected before it is dead: 2
 	Rejoin    time.Duration  // how often peers that are no members are called: 5 s
 }
-
-// Gossip is this node among the members.
-type Gossip struct{}
-
-// Open starts gossiping, alone at first. It rings bell (non-blocking; make it of size
-// one) after every change that Snapshot shows. The key is never logged.
-func Open(cfg Config, log *slog.Logger, bell chan<- struct{}) (*Gossip, error) {
-	return nil, errors.New("not yet")
-}
-
-// Address is what this node listens on.
-func (g *Gossip) Address() netip.AddrPort { return netip.AddrPort{} }
-
-// SetPeers says whom to talk to: all the other speakers there should be, this node
-// itself does no harm. Those that are no live members are called now and then every
-// Rejoin, in the background. A dead or departed member is forgotten when it is no
-// longer among the peers.
-func (g *Gossip) SetPeers(peers []netip.AddrPort) {}
-
-// SetMeta tells all members, now and future, what this node has to say. Repeating the
-// present meta costs nothing. Larger than MaxMeta is an error and changes nothing.
-func (g *Gossip) SetMeta(meta []byte) error { return errors.New("not yet") }
-
-// Snapshot lists all members, this one included, sorted by name.
-func (g *Gossip) Snapshot() []Member { return nil }
-
-// Leave tells the others goodbye, waits until that is spread or ctx ends, and closes.
-func (g *Gossip) Leave(ctx context.Context) error { return nil }
-
-// Close stops at once and silently: to the others this node dies.
-func (g *Gossip) Close() error { return nil }
