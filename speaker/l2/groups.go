@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
@@ -80,7 +81,10 @@ func (g *groups) open() error {
 	if g.conn != nil || !ready {
 		return nil
 	}
-	ifi := &net.Interface{Index: g.link.Index, Name: g.link.Name, MTU: g.link.MTU, HardwareAddr: g.link.MAC}
+	// The name becomes the zone of the address that is bound to. Package net remembers the
+	// index of a zone's name for a minute, wrongly if the link was made anew; a number it
+	// takes as it is.
+	ifi := &net.Interface{Index: g.link.Index, Name: strconv.Itoa(g.link.Index), MTU: g.link.MTU, HardwareAddr: g.link.MAC}
 	conn, _, err := ndp.Listen(ifi, ndp.LinkLocal)
 	if err != nil {
 		return fmt.Errorf("open ICMPv6 on %s: %w", g.link.Name, err)

@@ -117,6 +117,7 @@ type Responder struct {
 	duties  map[pairKey]*duty
 	begun   map[pairKey]began
 	series  map[pairKey]*series
+	pause   time.Time // no announcements before, because a batch was full
 }
 
 // pairKey names an address on a link.
