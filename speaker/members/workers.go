@@ -2,6 +2,7 @@ package members
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,14 +32,14 @@ func (g *Gossip) teller() {
 func (g *Gossip) tell() {
 	r := g.book.own()
 	message := encode(r)
-	var to []*memberlist.Node
+	// Not under our lock: memberlist holds its own while it tells us of events, which take ours.
+	to := g.list.Members()
 	alive := g.book.alive()
 	g.mu.Lock()
-	for _, n := range g.list.Members() {
-		if _, ok := alive[n.Name]; ok && r.newer(g.told[n.Name]) {
-			to = append(to, n)
-		}
-	}
+	to = slices.DeleteFunc(to, func(n *memberlist.Node) bool {
+		_, ok := alive[n.Name]
+		return !ok || !r.newer(g.told[n.Name])
+	})
 	g.mu.Unlock()
 	each(to, func(n *memberlist.Node) {
 		if err := g.list.SendReliable(n, message); err != nil {
