@@ -159,7 +159,7 @@ func (r *Responder) earFor(key earKey, link links.Link, addrs []netip.Addr, w *w
 func (r *Responder) joinGroups(key earKey, e *ear, link links.Link, addrs []netip.Addr) error {
 	g := r.groups[key]
 	if g == nil {
-		g = &groups{ear: e, cards: map[netip.Addr]bool{}, joined: map[netip.Addr]bool{}}
+		g = newGroups(e)
 		r.groups[key] = g
 	} else if g.link.Carriers != link.Carriers {
 		g.forget()
