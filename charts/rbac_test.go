@@ -34,7 +34,6 @@ var wantRules = map[string][]string{
 	},
 	"ClusterRole/fairlead-speaker": {
 		"discovery.k8s.io/endpointslices: get list watch",
-		"events.k8s.io/events: create patch",
 		"fairlead.dev/ipaddresspools: get list watch",
 		"fairlead.dev/l2advertisements: get list watch",
 		"fairlead.dev/speakers/status: patch update",
@@ -45,6 +44,7 @@ var wantRules = map[string][]string{
 	},
 	"Role/fairlead-system/fairlead-speaker": {
 		"pods: list watch",
+		"secrets[fairlead-gossip]: get",
 	},
 }
 

@@ -44,7 +44,7 @@ func TestSpeakerNeedsNoMoreThanTheNetwork(t *testing.T) {
 	want := map[string]string{
 		"host namespaces":          "hostNetwork=true",
 		"non-default capabilities": `container "speaker" must not include "NET_ADMIN", "NET_RAW" in securityContext.capabilities.add`,
-		"hostPath volumes":         `volume "proc-sys-net"`,
+		"hostPath volumes":         `volumes "proc-sys-net", "state"`,
 	}
 	if diff := cmp.Diff(want, violations(t, api.LevelBaseline, speakerPod(t))); diff != "" {
 		t.Errorf("what the speaker does beyond the baseline Pod Security Standard (-want +got):\n%s", diff)

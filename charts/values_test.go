@@ -99,6 +99,7 @@ func TestArguments(t *testing.T) {
 		"--metrics-bind-address=:7001",
 		"--healthz-bind-address=:10256",
 		"--proc-sys-net=/host/proc/sys/net",
+		"--state-dir=/var/lib/fairlead",
 		"--log-level=debug",
 	}
 	if diff := cmp.Diff(wantSpeaker, speakerPod(t, args...).Spec.Containers[0].Args); diff != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -26,6 +27,7 @@ type announceState struct {
 	Held     []hold
 	Refused  []refused
 	States   []l2.State
+	Wire     []l2.LinkCounters
 	Members  []members.Member
 	Links    []links.Link
 	Error    string
@@ -34,7 +36,8 @@ type announceState struct {
 // announcing keeps this node answering for the addresses that are its own.
 type announcing struct {
 	log       *slog.Logger
-	read      *reader
+	node      string
+	memory    *memory
 	gossip    *members.Gossip
 	port      uint16 // of gossip
 	responder *l2.Responder
@@ -46,6 +49,7 @@ type announcing struct {
 	state atomic.Pointer[announceState]
 
 	started time.Time
+	peers   int
 	held    map[netip.Addr]hold
 	no      map[netip.Addr]refused
 	asking  map[netip.Addr]bool
@@ -69,7 +73,7 @@ func (a *announcing) run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if err := a.round(ctx); err != nil && ctx.Err() == nil {
+		if err := a.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			a.log.Error("announce", "error", err)
 		}
 		select {
@@ -94,7 +98,7 @@ func (a *announcing) round(ctx context.Context) error {
 	if err := a.tell(all); err != nil {
 		return err
 	}
-	if !a.settled(ctx, found) {
+	if !a.settled(found) {
 		return nil
 	}
 	now := time.Now()
@@ -113,7 +117,7 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	state := announceState{
 		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
-		States: reached.States, Members: found, Links: all,
+		States: reached.States, Wire: reached.Links, Members: found, Links: all,
 	}
 	if err != nil {
 		state.Error = err.Error()
@@ -125,16 +129,14 @@ func (a *announcing) round(ctx context.Context) error {
 
 // world reads the cluster and the members, and tells who went silent.
 func (a *announcing) world(ctx context.Context) (World, []members.Member, error) {
-	w, err := a.read.world(ctx)
+	s, err := a.memory.snapshot(ctx)
 	if err != nil {
-		return w, nil, err
+		return World{}, nil, err
 	}
-	peers, err := a.read.peers(ctx)
-	if err != nil {
-		return w, nil, err
-	}
+	w := s.world(a.node)
+	a.peers = len(s.Peers)
 	var sockets []netip.AddrPort
-	for _, peer := range peers {
+	for _, peer := range s.Peers {
 		sockets = append(sockets, netip.AddrPortFrom(peer, a.port))
 	}
 	a.gossip.SetPeers(sockets)
@@ -151,13 +153,9 @@ func (a *announcing) world(ctx context.Context) (World, []members.Member, error)
 }
 
 // settled tells whether gossip has found its peers, or had its time to.
-func (a *announcing) settled(ctx context.Context, found []members.Member) bool {
+func (a *announcing) settled(found []members.Member) bool {
 	if time.Since(a.started) > settleTime {
 		return true
-	}
-	peers, err := a.read.peers(ctx)
-	if err != nil {
-		return false
 	}
 	alive := 0
 	for _, m := range found {
@@ -165,7 +163,7 @@ func (a *announcing) settled(ctx context.Context, found []members.Member) bool {
 			alive++
 		}
 	}
-	return alive > len(peers)
+	return alive > a.peers
 }
 
 // challenged tells whether another host was heard using an address that is ours
@@ -173,7 +171,7 @@ func (a *announcing) settled(ctx context.Context, found []members.Member) bool {
 func (a *announcing) challenged(verdicts []Verdict) bool {
 	ours := map[netip.Addr]bool{}
 	for _, v := range verdicts {
-		ours[v.Address] = v.Owner == a.read.node
+		ours[v.Address] = v.Owner == a.node
 	}
 	last := a.heard
 	for _, state := range a.responder.Report().States {
@@ -277,7 +275,7 @@ func (a *announcing) ask(ctx context.Context, todo steps, all []links.Link) {
 func (a *announcing) forget(verdicts []Verdict) {
 	ours := map[netip.Addr]bool{}
 	for _, v := range verdicts {
-		ours[v.Address] = v.Owner == a.read.node
+		ours[v.Address] = v.Owner == a.node
 	}
 	maps.DeleteFunc(a.no, func(address netip.Addr, _ refused) bool { return !ours[address] })
 }

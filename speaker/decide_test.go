@@ -36,10 +36,11 @@ func TestDecide(t *testing.T) {
 				parts[f.Name] = string(f.Data)
 			}
 			r := &reader{client: fakeCluster(t, parts["objects.yaml"]), node: "node1", namespace: "fairlead-system"}
-			w, err := r.world(t.Context())
+			snapshot, err := r.snapshot(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
+			w := snapshot.world("node1")
 			if err := json.Unmarshal([]byte(parts["members.json"]), &w.Members); err != nil {
 				t.Fatalf("members.json: %v", err)
 			}

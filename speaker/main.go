@@ -9,15 +9,18 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -54,22 +57,152 @@ func start(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
-	key, err := os.ReadFile(o.gossipKeyFile)
-	if err != nil {
-		return fmt.Errorf("read the gossip key: %w", err)
-	}
-	mgr, err := newManager(o)
-	if err != nil {
-		return err
-	}
 	s := &speaker{
-		log: log, options: o, manager: mgr,
+		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
 		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1)},
 	}
-	if err := s.wire(ctx, key); err != nil {
-		return err
+	return s.run(ctx)
+}
+
+// speaker is the wiring: it makes the rooms and the loops, and knows no more than who rings whom.
+type speaker struct {
+	log     *slog.Logger
+	options options
+	memory  *memory
+	bells   bells
+	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
+	silent  silent
+}
+
+// run starts two halves that do not wait for each other: announcing works from
+// the last known state while there is no API server, all else needs one.
+func (s *speaker) run(ctx context.Context) error {
+	s.silent.rung = s.bells.world
+	f, a := s.forwarding(), s.announcing()
+	status := &statusWriter{
+		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
+		have: func() (*forwardState, *announceState) { return f.state.Load(), a.state.Load() },
 	}
-	return mgr.Start(ctx)
+	f.report = func() { ring(status.bell) }
+	a.report = f.report
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return s.runAnnouncing(ctx, a) })
+	group.Go(func() error { return s.runManager(ctx, f, status) })
+	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
+	return group.Wait()
+}
+
+// runAnnouncing announces as soon as this node's address, where gossip listens, and the key are known.
+func (s *speaker) runAnnouncing(ctx context.Context, a *announcing) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		state, err := s.memory.snapshot(ctx)
+		key := s.gossipKey(ctx)
+		if err == nil && state.Address.IsValid() && key != nil {
+			gossip, err := members.Open(members.Config{
+				Name: s.options.node, Bind: netip.AddrPortFrom(state.Address, a.port), Key: key,
+			}, s.log, s.bells.announce)
+			if err == nil {
+				a.gossip = gossip
+				return a.run(ctx)
+			}
+			// The address may be of the past, or not be there yet.
+			s.log.Error("start gossip", "address", state.Address, "error", err)
+		}
+		if err == nil && !state.Address.IsValid() {
+			s.log.Warn("the node has no InternalIP yet: the kubelet must report one", "node", s.options.node)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.bells.announce:
+		case <-tick.C:
+		}
+	}
+}
+
+// gossipSecret holds, under gossipKeyName, what the controller made for all speakers.
+const (
+	gossipSecret  = "fairlead-gossip"
+	gossipKeyName = "key"
+)
+
+// gossipKey returns the key, nil while there is none. The file is there without
+// the API server; but the kubelet may take a minute to show it once it was made.
+func (s *speaker) gossipKey(ctx context.Context) []byte {
+	key, err := os.ReadFile(s.options.gossipKeyFile)
+	if err == nil {
+		return key
+	}
+	live := s.secrets.Load()
+	if live == nil {
+		return nil
+	}
+	var secret corev1.Secret
+	name := types.NamespacedName{Namespace: s.options.namespace, Name: gossipSecret}
+	if err := (*live).Get(ctx, name, &secret); err != nil {
+		s.log.Info("waiting for the gossip key, which the controller makes", "secret", name, "error", err)
+		return nil
+	}
+	return secret.Data[gossipKeyName]
+}
+
+// wireAgain is how long to wait before the API server is tried again.
+const wireAgain = 2 * time.Second
+
+// runManager runs what needs the API server, once it can be reached.
+func (s *speaker) runManager(ctx context.Context, f *forwarding, status *statusWriter) error {
+	for {
+		mgr, err := s.wire(ctx, f, status)
+		if err == nil {
+			return mgr.Start(ctx)
+		}
+		s.log.Warn("the API server cannot be used yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wireAgain):
+		}
+	}
+}
+
+// wire makes a manager with the watches and the loops that need them.
+func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter) (manager.Manager, error) {
+	mgr, err := newManager(s.options)
+	if err != nil {
+		return nil, err
+	}
+	serviceCIDRs, err := serves(mgr.GetRESTMapper(), schema.GroupVersionKind{Group: networkingv1.GroupName, Version: "v1", Kind: "ServiceCIDR"})
+	if err != nil {
+		return nil, err
+	}
+	if err := indexSlices(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	o := s.options
+	read := &reader{
+		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
+		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
+		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
+	}
+	f.read, status.client = read, mgr.GetClient()
+	secrets := mgr.GetAPIReader()
+	s.secrets.Store(&secrets)
+	goLive := func(ctx context.Context) error { // started once the cache has everything
+		live := read.snapshot
+		s.memory.live.Store(&live)
+		ring(s.bells.announce)
+		<-ctx.Done()
+		return nil
+	}
+	for _, run := range []manager.RunnableFunc{f.run, status.run, goLive} {
+		if err := mgr.Add(run); err != nil {
+			return nil, fmt.Errorf("wire the speaker: %w", err)
+		}
+	}
+	return mgr, watchAll(ctx, mgr.GetCache(), s.bells, serviceCIDRs)
 }
 
 func newManager(o options) (manager.Manager, error) {
@@ -88,7 +221,7 @@ func newManager(o options) (manager.Manager, error) {
 	graceful := 10 * time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: cached,
-		Metrics:                 metricsserver.Options{BindAddress: o.metrics},
+		Metrics:                 metricsserver.Options{BindAddress: "0"}, // metrics are served also without the API server
 		GracefulShutdownTimeout: &graceful,
 	})
 	if err != nil {
@@ -97,75 +230,9 @@ func newManager(o options) (manager.Manager, error) {
 	return mgr, nil
 }
 
-// speaker is the wiring: it makes the rooms and the loops, and knows no more than who rings whom.
-type speaker struct {
-	log     *slog.Logger
-	options options
-	manager manager.Manager
-	bells   bells
-	read    *reader
-	silent  silent
-}
-
-func (s *speaker) wire(ctx context.Context, key []byte) error {
-	serviceCIDRs, err := serves(s.manager.GetRESTMapper(), schema.GroupVersionKind{Group: networkingv1.GroupName, Version: "v1", Kind: "ServiceCIDR"})
-	if err != nil {
-		return err
-	}
-	if err := indexSlices(ctx, s.manager.GetFieldIndexer()); err != nil {
-		return err
-	}
-	o := s.options
-	s.read = &reader{
-		client: s.manager.GetCache(), node: o.node, namespace: o.namespace,
-		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
-		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
-	}
-	s.silent.rung = s.bells.world
-	gossip, err := s.gossip(ctx, key)
-	if err != nil {
-		return err
-	}
-	f, a := s.forwarding(), s.announcing(gossip)
-	status := &statusWriter{
-		log: s.log, client: s.manager.GetClient(), node: o.node, bell: make(chan struct{}, 1),
-		have: func() (*forwardState, *announceState) { return f.state.Load(), a.state.Load() },
-	}
-	f.report = func() { ring(status.bell) }
-	a.report = f.report
-	for _, run := range []func(context.Context) error{
-		func(ctx context.Context) error { return links.Watch(ctx, s.log, s.bells.announce) },
-		f.run, a.run, status.run,
-	} {
-		if err := s.manager.Add(manager.RunnableFunc(run)); err != nil {
-			return fmt.Errorf("wire the speaker: %w", err)
-		}
-	}
-	return watchAll(ctx, s.manager.GetCache(), s.bells, serviceCIDRs)
-}
-
-// gossip starts on this node's first address, which only the API server knows.
-func (s *speaker) gossip(ctx context.Context, key []byte) (*members.Gossip, error) {
-	var node corev1.Node
-	if err := s.manager.GetAPIReader().Get(ctx, types.NamespacedName{Name: s.options.node}, &node); err != nil {
-		return nil, fmt.Errorf("get node %s: %w", s.options.node, err)
-	}
-	own := nodeAddresses(&node)
-	if len(own) == 0 {
-		return nil, fmt.Errorf("node %s has no InternalIP: the kubelet must report one", s.options.node)
-	}
-	gossip, err := members.Open(members.Config{
-		Name: s.options.node, Bind: netip.AddrPortFrom(own[0], uint16(s.options.gossipPort)), Key: key,
-	}, s.log, s.bells.announce)
-	if err != nil {
-		return nil, fmt.Errorf("start gossip: %w", err)
-	}
-	return gossip, nil
-}
-
 func (s *speaker) forwarding() *forwarding {
 	f := newForwarding()
-	f.log, f.read, f.mode = s.log, s.read, s.options.forwarding
+	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
 	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
@@ -176,9 +243,9 @@ func (s *speaker) forwarding() *forwarding {
 	return f
 }
 
-func (s *speaker) announcing(gossip *members.Gossip) *announcing {
+func (s *speaker) announcing() *announcing {
 	return &announcing{
-		log: s.log, read: s.read, gossip: gossip, port: uint16(s.options.gossipPort),
+		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
 		bell: s.bells.announce, dead: s.silent.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},

@@ -28,6 +28,7 @@ type options struct {
 	logLevel      slog.Level
 	apiServer     []netip.AddrPort
 	ignoreExclude bool
+	stateDir      string
 }
 
 // parseOptions reads the arguments. The error of a bad one says what to write instead.
@@ -47,6 +48,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez while this node forwards")
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
 	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
+	flags.StringVar(&o.stateDir, "state-dir", "", "folder of the node for the last known state, from which a speaker starts while the API server cannot be reached (default: none)")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -9,5 +9,5 @@ package main
 // +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools;l2advertisements,verbs=get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers,verbs=create;get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers/status,verbs=patch;update
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=pods,verbs=list;watch
+// +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=secrets,resourceNames=fairlead-gossip,verbs=get

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,35 +20,66 @@ import (
 // toBeDeleted is the taint of a node that the cluster autoscaler is about to remove.
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
-// world reads what the announcements depend on, but for the members: they are
-// the caller's to add. Problems of what users wrote are the controller's to report.
-func (r *reader) world(ctx context.Context) (World, error) {
-	w := World{Node: r.node}
+// Snapshot is what the announcements depend on, but for gossip, as plain values
+// that can be written to disk: see memory.
+type Snapshot struct {
+	Address  netip.Addr                // of this node: where gossip binds
+	Peers    []netip.Addr              // the nodes of the other speakers, sorted
+	Pools    []v1beta1.IPAddressPool   // without status
+	L2       []v1beta1.L2Advertisement // without status
+	Nodes    []Node                    // sorted by name
+	Services []Service                 // that have addresses of ours, sorted by key
+}
+
+// world returns the world without members. Problems of what users wrote are the controller's to report.
+func (s Snapshot) world(node string) World {
+	w := World{Node: node, Nodes: s.Nodes, Services: s.Services}
+	w.Config, _ = config.Read(config.Objects{Pools: s.Pools, L2: s.L2})
+	return w
+}
+
+// snapshot reads all that the announcements depend on.
+func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
+	var s Snapshot
 	var pools v1beta1.IPAddressPoolList
 	var advertisements v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
 	var services corev1.ServiceList
 	for _, list := range []client.ObjectList{&pools, &advertisements, &nodes, &services} {
 		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return w, fmt.Errorf("list %T: %w", list, err)
+			return s, fmt.Errorf("list %T: %w", list, err)
 		}
 	}
-	w.Config, _ = config.Read(config.Objects{Pools: pools.Items, L2: advertisements.Items})
-	for i := range nodes.Items {
-		w.Nodes = append(w.Nodes, readNode(&nodes.Items[i], r.ignoreExclude))
+	for _, pool := range pools.Items {
+		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
 	}
-	slices.SortFunc(w.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	for _, l2 := range advertisements.Items {
+		s.L2 = append(s.L2, v1beta1.L2Advertisement{ObjectMeta: nameAndLabels(&l2), Spec: l2.Spec})
+	}
+	for i := range nodes.Items {
+		s.Nodes = append(s.Nodes, readNode(&nodes.Items[i], r.ignoreExclude))
+		if own := nodeAddresses(&nodes.Items[i]); nodes.Items[i].Name == r.node && len(own) > 0 {
+			s.Address = own[0]
+		}
+	}
+	slices.SortFunc(s.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	for i := range services.Items {
 		service, err := r.readService(ctx, &services.Items[i])
 		if err != nil {
-			return w, err
+			return s, err
 		}
 		if len(service.Addresses) > 0 {
-			w.Services = append(w.Services, service)
+			s.Services = append(s.Services, service)
 		}
 	}
-	slices.SortFunc(w.Services, func(a, b Service) int { return strings.Compare(a.Key, b.Key) })
-	return w, nil
+	slices.SortFunc(s.Services, func(a, b Service) int { return strings.Compare(a.Key, b.Key) })
+	var err error
+	s.Peers, err = r.peers(ctx)
+	return s, err
+}
+
+func nameAndLabels(object client.Object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: object.GetName(), Labels: object.GetLabels()}
 }
 
 func (r *reader) readService(ctx context.Context, svc *corev1.Service) (Service, error) {

@@ -221,7 +221,7 @@ func (l lab) shieldSysctls(h host) error {
 func mountPoints(h host) []string {
 	switch h.Role {
 	case roleNode:
-		return []string{"/var/lib/kubelet", "/var/log/pods", "/var/log/containers"}
+		return []string{"/var/lib/kubelet", "/var/lib/fairlead", "/var/log/pods", "/var/log/containers"}
 	case roleFRR:
 		return []string{"/etc/frr"}
 	case roleBIRD:
