@@ -26,8 +26,9 @@ const (
 	// writeBudget is for how long one pass writes: what it has not written by then the next one decides anew, so that a
 	// storm of new Services does not delay what happens meanwhile.
 	writeBudget = 2 * time.Second
-	// writeTimeout is for how long one write may take.
-	writeTimeout = 5 * time.Second
+	// writeTimeout is for how long one write may take. It is less than the time between a leader that gives up, 10 s
+	// after it last renewed its lease, and the next one, 15 s after: no write of the former meets those of the latter.
+	writeTimeout = 4 * time.Second
 	// patrol is how often the world is read again although no bell rang.
 	patrol = time.Minute
 	// soon is when to try again what did not work out because the cache lags behind.

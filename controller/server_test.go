@@ -188,6 +188,13 @@ func checkForeign(t *testing.T, p *plane) {
 		t.Fatal(err)
 	}
 	p.expect(t, "plain", v1beta1.ReasonStatusOwnedByOther, "203.0.113.1")
+	plain = p.get(t, "plain")
+	metav1.SetMetaDataAnnotation(&plain.ObjectMeta, "fairlead.dev/take-over", "true")
+	if err := p.admin.Update(context.Background(), plain); err != nil {
+		t.Fatal(err)
+	}
+	// the address is in no pool, but it is the one the Service has
+	p.expect(t, "plain", v1beta1.ReasonAddressKept, "203.0.113.1", "fc00:f853:ccd:e799::")
 	if got := p.get(t, "foreign").Status; len(got.Conditions) > 0 || len(got.LoadBalancer.Ingress) > 0 {
 		t.Errorf("a Service of another class has %v", got)
 	}
