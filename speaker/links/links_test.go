@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -210,7 +209,7 @@ func TestWatchRings(t *testing.T) {
 	namespace(t)
 	bell := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	ended := make(chan error, 1)
 	entered := make(chan error, 1)
 	here, err := netns.Get()

@@ -2,7 +2,6 @@ package members
 
 import (
 	"bytes"
-	"context"
 	"log"
 	"log/slog"
 	"strings"
@@ -24,6 +23,10 @@ func (l lineLog) Write(b []byte) (int, error) {
 			level = slog.LevelInfo
 		}
 	}
-	l.to.Log(context.Background(), level, strings.TrimPrefix(text, "memberlist: "), "from", "memberlist")
+	say := l.to.Debug
+	if level == slog.LevelInfo {
+		say = l.to.Info
+	}
+	say(strings.TrimPrefix(text, "memberlist: "), "from", "memberlist")
 	return len(b), nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -30,7 +29,7 @@ func start(t *testing.T, name string, bind string, key []byte) *node {
 	n := &node{t: t, bell: make(chan struct{}, 1)}
 	cfg := Config{Name: name, Bind: netip.MustParseAddrPort(bind), Key: key, Rejoin: 500 * time.Millisecond}
 	var err error
-	n.Gossip, err = Open(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)), n.bell)
+	n.Gossip, err = Open(cfg, slog.New(slog.DiscardHandler), n.bell)
 	if err != nil {
 		t.Fatal(err)
 	}

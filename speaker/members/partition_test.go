@@ -50,7 +50,7 @@ func child(text string) error {
 		return err
 	}
 	bell := make(chan struct{}, 1)
-	g, err := Open(Config{Name: cfg.Name, Bind: cfg.Bind, Key: testKey}, slog.New(slog.NewTextHandler(io.Discard, nil)), bell)
+	g, err := Open(Config{Name: cfg.Name, Bind: cfg.Bind, Key: testKey}, slog.New(slog.DiscardHandler), bell)
 	if err != nil {
 		return err
 	}
