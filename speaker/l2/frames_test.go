@@ -3,6 +3,7 @@ package l2
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -43,6 +44,45 @@ func (t *tap) send(frame []byte) {
 	t.t.Helper()
 	_, err := t.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
 	must(t.t, err)
+}
+
+// question is how the host's kernel would ask who has addr.
+func (t *tap) question(addr netip.Addr) []byte {
+	t.t.Helper()
+	var frame []byte
+	var err error
+	own := mac(t.mac())
+	if addr.Is4() {
+		frame, err = arpProtocol{}.frame(1, broadcast, own, netip.AddrFrom4([4]byte{192, 0, 2, t.n}), mac{}, addr)
+	} else {
+		var group netip.Addr
+		group, err = ndp.SolicitedNodeMulticast(addr)
+		must(t.t, err)
+		frame, err = ndpProtocol{}.frame(netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", t.n)), group, own, groupMAC(group),
+			&ndp.NeighborSolicitation{TargetAddress: addr, Options: []ndp.Option{
+				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: t.mac()},
+			}})
+	}
+	must(t.t, err)
+	return frame
+}
+
+// flood sends a number of frames in every interval until stop is closed, and counts them.
+func (t *tap) flood(frame []byte, number int, interval time.Duration, stop <-chan struct{}) (sent int) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		for range number {
+			if _, err := t.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err == nil {
+				sent++
+			}
+		}
+		select {
+		case <-stop:
+			return sent
+		case <-tick.C:
+		}
+	}
 }
 
 // next is the next frame that claims addr, within the time.
@@ -376,6 +416,44 @@ func TestFloodForOthersCostsNothing(t *testing.T) {
 			want := []LinkCounters{{Link: "eth0"}}
 			if diff := cmp.Diff(want, st.r.Report().Links); diff != "" {
 				t.Errorf("frames for others came through (-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestFloodForOursDoesNotDelayOthers floods with 50,000 requests a second for our own
+// address, while another client asks for it in peace.
+func TestFloodForOursDoesNotDelayOthers(t *testing.T) {
+	for name, vip := range map[string]netip.Addr{"ARP": vip4, "NDP": vip6} {
+		t.Run(name, func(t *testing.T) {
+			l := newLAN(t)
+			attacker, client, node := l.host("attacker", 1), l.host("client", 2), l.host("node", 11)
+			st := node.responder()
+			st.r.Timing.Series = nil
+			st.apply(vip)
+			source, calm := attacker.tap(protocolOf(vip)), client.tap(protocolOf(vip))
+			stop, sent := make(chan struct{}), make(chan int)
+			go func() { sent <- source.flood(source.question(vip), 50, time.Millisecond, stop) }()
+			mine := calm.question(vip)
+			var waits []time.Duration
+			begin := time.Now()
+			for range 100 {
+				start := time.Now()
+				calm.send(mine)
+				if _, ok := calm.next(vip, patience); !ok {
+					t.Error("no answer under the flood")
+					break
+				}
+				waits = append(waits, time.Since(start))
+			}
+			took := time.Since(begin)
+			close(stop)
+			rate := float64(<-sent) / took.Seconds()
+			slices.Sort(waits)
+			t.Logf("at %.0f requests a second: answered after %s in the median, %s at most; %+v",
+				rate, waits[len(waits)/2], waits[len(waits)-1], st.r.Report().Links)
+			if median := waits[len(waits)/2]; median > 5*time.Millisecond {
+				t.Errorf("the median answer took %s", median)
 			}
 		})
 	}

@@ -38,6 +38,7 @@ func TestRules(t *testing.T) {
 		{"a link made anew is served", aLinkMadeAnewIsServed},
 		{"a link that comes later is served", aLinkThatComesLaterIsServed},
 		{"a bridge port is skipped, its bridge serves", aBridgePortIsSkipped},
+		{"a macvlan serves", aMacvlanServes},
 		{"a probe finds the owner", aProbeFindsTheOwner},
 		{"a probe finds a foreign host", aProbeFindsAForeignHost},
 		{"a probe of a free address finds nothing", aProbeOfAFreeAddressFindsNothing},
@@ -223,6 +224,17 @@ func aBridgePortIsSkipped(s scene) {
 	if diff := cmp.Diff(want, have); diff != "" {
 		s.Errorf("(-want +got)\n%s", diff)
 	}
+	s.client.resolves(s.vip, a.HardwareAddr)
+}
+
+func aMacvlanServes(s scene) {
+	a := netlink.NewLinkAttrs()
+	a.Name, a.ParentIndex = "mac0", s.first.link("eth0").Attrs().Index
+	a.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 2, 1}
+	must(s.T, s.first.nl.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_BRIDGE}))
+	must(s.T, s.first.nl.LinkSetUp(s.first.link("mac0")))
+	s.first.await("the macvlan", func() bool { return s.first.snapshotLink("mac0").Usable() })
+	s.first.applyAll([]Announcement{{Address: s.vip, Links: []string{"mac0"}}})
 	s.client.resolves(s.vip, a.HardwareAddr)
 }
 

@@ -173,3 +173,18 @@ func (b *book) alive() map[string]netip.AddrPort {
 	}
 	return out
 }
+
+// addresses are those of the living members, and of those gone since a moment.
+func (b *book) addresses(since time.Time) (living, lost map[netip.AddrPort]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	living, lost = map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
+	for _, e := range b.members {
+		if e.state == Alive {
+			living[e.address] = true
+		} else if e.since.After(since) {
+			lost[e.address] = true
+		}
+	}
+	return living, lost
+}

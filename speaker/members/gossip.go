@@ -28,9 +28,10 @@ type Gossip struct {
 	stopped sync.Once
 	workers sync.WaitGroup
 
-	mu    sync.Mutex
-	peers map[netip.AddrPort]bool
-	told  map[string]record // by member: our record as it has it
+	mu      sync.Mutex // never held while memberlist is asked for anything
+	peers   map[netip.AddrPort]bool
+	calling map[netip.AddrPort]bool // peers that are being joined
+	told    map[string]record       // by member: our record as it has it
 }
 
 // Open starts gossiping, alone at first. It rings bell (non-blocking; make it of size
@@ -43,7 +44,7 @@ func Open(cfg Config, log *slog.Logger, bell chan<- struct{}) (*Gossip, error) {
 	g := &Gossip{
 		cfg: cfg, log: log, bell: bell,
 		wake: make(chan struct{}, 1), callNow: make(chan struct{}, 1), stop: make(chan struct{}),
-		peers: map[netip.AddrPort]bool{}, told: map[string]record{},
+		peers: map[netip.AddrPort]bool{}, calling: map[netip.AddrPort]bool{}, told: map[string]record{},
 	}
 	now := time.Now()
 	g.book = newBook(record{name: cfg.Name, epoch: uint64(now.UnixNano())}, cfg.Bind, now)
@@ -104,7 +105,7 @@ func addressOf(n *memberlist.Node) netip.AddrPort {
 
 // SetPeers says whom to talk to: all the other speakers there should be, this node
 // itself does no harm. Those that are no live members are called now and then every
-// Rejoin, in the background. A dead or departed member is forgotten when it is no
+// Rejoin, in the background, and those that were members lately five times as often. A dead or departed member is forgotten when it is no
 // longer among the peers.
 func (g *Gossip) SetPeers(peers []netip.AddrPort) {
 	wanted := map[netip.AddrPort]bool{}
@@ -144,7 +145,6 @@ func (g *Gossip) Snapshot() []Member { return g.book.snapshot() }
 // Leave tells the others goodbye, waits until that is spread or ctx ends, and closes.
 func (g *Gossip) Leave(ctx context.Context) error {
 	g.book.say(func(r *record) { r.leaving = true })
-	g.endWorkers()
 	told := make(chan error, 1)
 	go func() {
 		g.tell()
@@ -159,18 +159,17 @@ func (g *Gossip) Leave(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("leave the members: %w", err)
 	}
-	return errors.Join(err, g.list.Shutdown())
+	return errors.Join(err, g.Close())
 }
 
-// Close stops at once and silently: to the others this node dies.
+// Close stops at once and silently: to the others this node dies. It may be called twice.
 func (g *Gossip) Close() error {
-	g.endWorkers()
-	return g.list.Shutdown()
-}
-
-func (g *Gossip) endWorkers() {
 	g.stopped.Do(func() { close(g.stop) })
 	g.workers.Wait()
+	if err := g.list.Shutdown(); err != nil {
+		return fmt.Errorf("close gossip: %w", err)
+	}
+	return nil
 }
 
 func ring(bell chan<- struct{}) {

@@ -45,5 +45,5 @@ type Config struct {
 	Probe     time.Duration  // how often one member is probed: 200 ms
 	Timeout   time.Duration  // how long it may take to answer: 100 ms
 	Suspicion int            // how many probes long it is suspected before it is dead: 2
-	Rejoin    time.Duration  // how often peers that are no members are called: 5 s
+	Rejoin    time.Duration  // how often peers that are no members are called: 5 s (1 s for those lost lately)
 }

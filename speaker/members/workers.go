@@ -10,7 +10,7 @@ import (
 )
 
 // atOnce bounds how many members are told or called at the same time.
-const atOnce = 8
+const atOnce = 16
 
 // teller brings this node's record to every member that has not got it, over TCP because
 // a meta is larger than a datagram. What fails is tried again; what is lost all the same
@@ -61,40 +61,51 @@ func (g *Gossip) untell(name string) {
 	ring(g.wake)
 }
 
+// callsPerRejoin is how often a peer that was a member not long ago is called in a Rejoin:
+// most likely a partition has healed, or its node is up again, and until then two nodes
+// may answer for one address.
+const callsPerRejoin = 5
+
 // caller joins the peers that are no members: at the start, and after a partition, which
 // memberlist does not heal once each side has declared the other dead.
 func (g *Gossip) caller() {
-	again := time.NewTicker(g.cfg.Rejoin)
+	again := time.NewTicker(g.cfg.Rejoin / callsPerRejoin)
 	defer again.Stop()
-	for {
-		g.call()
+	for round := 0; ; round++ {
+		g.call(round%callsPerRejoin == 0)
 		select {
 		case <-g.stop:
 			return
 		case <-g.callNow:
+			round = -1
 		case <-again.C:
 		}
 	}
 }
 
-func (g *Gossip) call() {
-	members := map[netip.AddrPort]bool{g.Address(): true}
-	for _, a := range g.book.alive() {
-		members[a] = true
-	}
-	var missing []netip.AddrPort
+// call joins all missing peers, or only the lately lost ones, each in the background: a
+// dead one keeps its caller waiting.
+func (g *Gossip) call(all bool) {
+	living, lost := g.book.addresses(time.Now().Add(-callsPerRejoin * 10 * g.cfg.Rejoin))
+	living[g.Address()] = true
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	for p := range g.peers {
-		if !members[p] {
-			missing = append(missing, p)
+		if living[p] || g.calling[p] || !all && !lost[p] || len(g.calling) >= atOnce {
+			continue
 		}
+		g.calling[p] = true
+		go g.join(p) // nobody waits for it, as the end of this member must not
 	}
+}
+
+func (g *Gossip) join(p netip.AddrPort) {
+	if _, err := g.list.Join([]string{hostPort(p)}); err != nil {
+		g.log.Debug("calling a peer did not work", "peer", p, "error", err)
+	}
+	g.mu.Lock()
+	delete(g.calling, p)
 	g.mu.Unlock()
-	each(missing, func(p netip.AddrPort) {
-		if _, err := g.list.Join([]string{hostPort(p)}); err != nil {
-			g.log.Debug("calling a peer did not work", "peer", p, "error", err)
-		}
-	})
 }
 
 // each does f for all, a few at the same time.
