@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +41,23 @@ func TestOnAPIServer(t *testing.T) {
 	t.Run("a Service that changes its type gives it back", func(t *testing.T) { checkReleased(t, p) })
 	t.Run("another controller's status stays", func(t *testing.T) { checkForeign(t, p) })
 	t.Run("ranges of the cluster itself are refused", func(t *testing.T) { checkTaken(t, p) })
+	t.Run("the log has one line for each change and no complaint", func(t *testing.T) { checkLog(t, p) })
+}
+
+// checkLog asserts that the controller's log is quiet: its role lets it do all it wants to do.
+func checkLog(t *testing.T, p *plane) {
+	log, err := os.ReadFile(filepath.Join(p.dir, "controller.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(log) == 0 {
+		t.Error("the log is empty")
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, "level=INFO") || !strings.Contains(line, " reason=") {
+			t.Errorf("the log says: %s", line)
+		}
+	}
 }
 
 func checkMetalLBManifest(t *testing.T, p *plane) {
