@@ -119,3 +119,15 @@ func benchChange(b *testing.B, n, each int, scale bool) {
 		mustApply(b, t, Wish{Static: sampleStatic, Changed: map[string]Service{name: svc}})
 	}
 }
+
+// BenchmarkRing makes the table of a Service that chooses by hash.
+func BenchmarkRing(b *testing.B) {
+	for _, n := range []int{3, 50, 200, 1000} {
+		eps := member(0, n).Targets[0].Endpoints
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				ring(eps)
+			}
+		})
+	}
+}

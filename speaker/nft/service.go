@@ -40,7 +40,7 @@ const (
 	// Random chooses evenly, anew for every connection.
 	Random Pick = iota
 	// Hash chooses by the client's address and port, the same on every node
-	// for the same endpoints (a Maglev table).
+	// for the same endpoints (rendezvous hashing with even shares).
 	Hash
 )
 
