@@ -55,6 +55,7 @@ func sixth(s string) string {
 		{"addressType: IPv4", "addressType: IPv6"},
 		{"10.244.0.0/16", "fd44::/16"},
 		{"172.30.0.0/24", "fd30::/64"},
+		{"0.0.0.0/0", "::/0"},
 		{"198.51.100.0/24", "2001:db8:1::/64"},
 	} {
 		s = strings.ReplaceAll(s, r.from, r.to)

@@ -38,6 +38,7 @@ func TestPackets(t *testing.T) {
 	for _, a := range farAddrs {
 		l.hear(l.far, a, 53)
 	}
+	l.serve(l.node) // for endpoints in the node's own network
 	table := l.table(nil)
 	for _, file := range files {
 		arc, err := txtar.ParseFile(file)

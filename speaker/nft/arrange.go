@@ -2,6 +2,7 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // past is what is known of a Service's place from before: from its last
@@ -136,7 +137,11 @@ func slotsOf(t Target, have []netip.AddrPort) []netip.AddrPort {
 	if t.Pick == Hash {
 		return ring(t.Endpoints)
 	}
-	return settle(have, t.Endpoints)
+	at := settle(have, t.Endpoints)
+	if slices.Equal(at, t.Endpoints) {
+		return t.Endpoints // most are in order, and need no memory of their own
+	}
+	return at
 }
 
 // settle orders want so that it differs from have in few places: what stays

@@ -53,18 +53,23 @@ func notFrom(port uint32) []bpf.Instruction {
 	}
 }
 
+// monitorErrors in a row end the monitor: what it would have heard is then found by
+// full wishes only.
+const monitorErrors = 10
+
 func (m *monitor) run(ring func()) {
 	defer close(m.done)
-	for {
+	for failed := 0; failed < monitorErrors; failed++ {
 		messages, err := m.conn.Receive()
 		switch {
+		case err == nil:
+			failed = 0
 		case errors.Is(err, unix.ENOBUFS):
 			ring() // some are lost, they may have been about us
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF):
 			return
-		case err != nil:
+		default:
 			ring()
-			return
 		}
 		if concerns(messages) {
 			ring()

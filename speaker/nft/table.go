@@ -20,6 +20,8 @@ type Table struct {
 	state   *state // nil before the first full wish
 	// doubtful tells that the kernel may hold something else than state says.
 	doubtful atomic.Bool
+	// unclean tells that connections or affinity may be left that lead nowhere.
+	unclean bool
 }
 
 // Open connects to the kernel and changes nothing yet. The bell is rung, without
@@ -63,10 +65,13 @@ func (t *Table) Apply(ctx context.Context, w Wish) (Report, error) {
 		rep, err = t.applyAll(Wish{Static: w.Static})
 	}
 	if err != nil {
+		t.unclean = true
 		return rep, fmt.Errorf("apply %d changed Services to table %s: %w", len(w.Changed), TableName, err)
 	}
 	t.count(&rep)
-	return rep, t.clean(olds, w.Full, &rep)
+	err = t.clean(olds, w.Full || t.unclean, &rep)
+	t.unclean = err != nil
+	return rep, err
 }
 
 // applyChanged trusts what is known of the kernel.
