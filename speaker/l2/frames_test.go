@@ -37,6 +37,9 @@ func (h *host) tap(p protocol) *tap {
 	})
 	must(h.t, err)
 	h.t.Cleanup(func() { conn.Close() })
+	raw, err := conn.SyscallConn()
+	must(h.t, err)
+	must(h.t, setReceiveBuffer(raw)) // it hears the floods, too
 	return &tap{h, conn, p}
 }
 

@@ -105,8 +105,10 @@ func takingOverReplacesAFreshEntry(s scene) {
 	s.first.apply(s.vip)
 	s.client.resolves(s.vip, s.first.mac())
 	s.first.apply()
+	start := time.Now()
 	s.second.apply(s.vip)
 	s.client.has(s.vip, s.second.mac())
+	s.Logf("the client knew after %s", time.Since(start))
 	if st := s.second.state(); st.Counters.Received > 0 {
 		s.Errorf("the client asked %d times; the announcement should have been enough", st.Counters.Received)
 	}
