@@ -81,6 +81,10 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	left, again, err := r.writeServices(ctx, o.services)
 	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again))
+	if left > 0 && err != nil { // one that fails must not hold up those whose turn has not come
+		r.log.Warn("write", "error", err)
+		err = nil
+	}
 	return result(o, left, again), err
 }
 
@@ -155,7 +159,8 @@ func (r *reconciler) writeService(ctx context.Context, change serviceChange) (co
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	// A write that has begun is seen to its end also when the controller is told to stop: only then the lease is let go.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: change.service.Namespace, Name: change.service.Name}}
 	err = r.client.Status().Patch(ctx, service, client.RawPatch(types.StrategicMergePatchType, body), client.FieldOwner(fieldManager))

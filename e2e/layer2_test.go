@@ -121,3 +121,76 @@ func TestAllSpeakersRestart(t *testing.T) {
 		oneOwner(t, "client", addr)
 	}
 }
+
+// signalOn sends a signal to the processes of a host that run a binary: STOP, CONT or KILL.
+func signalOn(t *testing.T, host, binary, signal string) {
+	t.Helper()
+	// The hosts share their process numbers with the machine, so a process is told by its network, too.
+	script := fmt.Sprintf(`for p in /proc/[0-9]*; do
+		[ "$(basename "$(readlink $p/exe)" 2>/dev/null)" = %s ] || continue
+		[ "$(readlink $p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && kill -%s "${p#/proc/}"
+	done; true`, binary, signal)
+	if out, err := tryLab(context.WithoutCancel(t.Context()), "exec", host, "--", "sh", "-c", script); err != nil {
+		t.Fatalf("signal %s on %s: %v %s", binary, host, err, out)
+	}
+}
+
+// While there is no API server nothing moves, a node that dies is stood in for,
+// and a speaker that restarts knows what it knew.
+func TestAPIServerOutage(t *testing.T) {
+	settled(t)
+	addrs := webAddresses(t)
+	before, _ := oneOwner(t, "client", addrs[0])
+	signalOn(t, "control", "kube-apiserver", "STOP")
+	running := false
+	start := func() {
+		if !running {
+			signalOn(t, "control", "kube-apiserver", "CONT")
+		}
+		running = true
+	}
+	t.Cleanup(func() { start(); mend(t) })
+	if now, _ := oneOwner(t, "client", addrs[0]); now != before {
+		t.Errorf("%s moved from %s to %s because the API server stopped", addrs[0], before, now)
+	}
+	lab(t, "link", before, "silent")
+	heir := before
+	for _, addr := range addrs {
+		cut := time.Now()
+		eventually(t, 20*time.Second, "another node answers", func(ctx context.Context) error {
+			found, err := owners(ctx, "client", addr)
+			if err == nil && (len(found) != 1 || found[0] == before) {
+				err = fmt.Errorf("%v answer", found)
+			}
+			if err == nil {
+				heir = found[0]
+				_, err = fetch(ctx, "client", url(addr, "/hostname"))
+			}
+			return err
+		})
+		t.Logf("without the API server, %s stands in for %s %.1f s after it was asked", heir, before, time.Since(cut).Seconds())
+	}
+	signalOn(t, heir, "speaker", "KILL")
+	for _, addr := range addrs {
+		eventually(t, 30*time.Second, "the address answers although the speaker restarts without the API server", func(ctx context.Context) error {
+			found, err := owners(ctx, "client", addr)
+			if err == nil && len(found) != 1 {
+				err = fmt.Errorf("%v answer", found)
+			}
+			if err == nil {
+				_, err = fetch(ctx, "client", url(addr, "/hostname"))
+			}
+			return err
+		})
+	}
+	start()
+	mend(t)
+	eventually(t, time.Minute, "the API server is back", func(ctx context.Context) error {
+		_, err := service(ctx, "web")
+		return err
+	})
+	settled(t)
+	for _, addr := range addrs {
+		oneOwner(t, "client", addr)
+	}
+}

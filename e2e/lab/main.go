@@ -27,6 +27,7 @@ const usage = `usage: go run ./e2e/lab COMMAND
   up [--kube-proxy=nftables|iptables]   make the cluster, or say that it is there
   down [--force]                        remove it
   demo                                  up, install Fairlead from this checkout, fetch a page through an address
+  build                                 build Kubernetes and what else the lab runs, unless that is in the cache
   packages                              install the Debian packages that the lab and the tests need
   status                                show hosts, addresses, processes and nodes
   exec HOST -- CMD...                   run a command on a host
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string) error {
 		"up": l.upCommand, "down": l.downCommand, "status": l.statusCommand, "exec": l.execCommand, "load": l.loadCommand,
 		"kubectl": l.toolCommand("kubectl"), "helm": l.toolCommand("helm"),
 		"image": imageCommand, "images": l.imagesCommand, "logs": l.logsCommand, "link": l.linkCommand,
-		"demo": l.demoCommand, "whohas": l.whohasCommand, "failover": l.failoverCommand, "packages": l.packagesCommand,
+		"demo": l.demoCommand, "whohas": l.whohasCommand, "failover": l.failoverCommand, "packages": l.packagesCommand, "build": l.buildCommand,
 	}
 	command, ok := commands[name]
 	if !ok {
@@ -97,6 +98,11 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	return l.summary(p)
+}
+
+func (l lab) buildCommand(ctx context.Context, _ []string) error {
+	_, err := l.buildBinaries(ctx, newProgress(os.Stdout))
+	return err
 }
 
 func (l lab) packagesCommand(ctx context.Context, _ []string) error {

@@ -45,6 +45,7 @@ func TestRules(t *testing.T) {
 		{"a foreign announcement is reported", aForeignAnnouncementIsReported},
 		{"a handover ends when the successor speaks", aHandoverEndsWhenTheSuccessorSpeaks},
 		{"a handover ends in time", aHandoverEndsInTime},
+		{"a handover called off announces again", aHandoverCalledOffAnnouncesAgain},
 		{"a new round announces again", aNewRoundAnnouncesAgain},
 		{"applying again changes nothing", applyingAgainChangesNothing},
 	}
@@ -104,8 +105,10 @@ func takingOverReplacesAFreshEntry(s scene) {
 	s.first.apply(s.vip)
 	s.client.resolves(s.vip, s.first.mac())
 	s.first.apply()
+	start := time.Now()
 	s.second.apply(s.vip)
 	s.client.has(s.vip, s.second.mac())
+	s.Logf("the client knew after %s", time.Since(start))
 	if st := s.second.state(); st.Counters.Received > 0 {
 		s.Errorf("the client asked %d times; the announcement should have been enough", st.Counters.Received)
 	}
@@ -314,6 +317,20 @@ func aHandoverEndsInTime(s scene) {
 		s.Errorf("want it over, have %+v", s.first.state())
 	}
 	s.client.fails(s.vip)
+}
+
+func aHandoverCalledOffAnnouncesAgain(s scene) {
+	s.first.apply(s.vip)
+	s.first.announced(len(s.first.r.Timing.Series))
+	s.first.applyAll([]Announcement{{Address: s.vip, Links: []string{"eth0"}, Until: time.Now().Add(time.Hour)}})
+	s.second.apply(s.vip)
+	s.first.rings("the end of the handover")
+	s.second.announced(len(s.second.r.Timing.Series))
+	s.client.resolves(s.vip, s.second.mac())
+	s.second.apply()
+	s.first.apply(s.vip)
+	s.client.has(s.vip, s.first.mac())
+	s.client.resolves(s.vip, s.first.mac())
 }
 
 func aNewRoundAnnouncesAgain(s scene) {

@@ -99,8 +99,8 @@ func DefaultTiming() Timing {
 	}
 }
 
-// Responder answers for addresses. Make it with New; Apply, Probe and Close may be called
-// from one goroutine at a time, Report from any.
+// Responder answers for addresses. Make it with New; Apply and Close may be called from one
+// goroutine at a time, Report and Probe from any, also meanwhile.
 type Responder struct {
 	Timing Timing // change it before the first Apply only
 
@@ -137,6 +137,7 @@ type began struct {
 	index    int
 	carriers uint32
 	round    uint64
+	leaving  bool // in a handover; when it is called off, others must hear so
 }
 
 // New makes a Responder that answers for nothing. It rings bell (non-blocking; make it
