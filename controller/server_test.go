@@ -39,6 +39,7 @@ func TestOnAPIServer(t *testing.T) {
 		}
 	})
 	t.Run("manifests for MetalLB work after changing one line", func(t *testing.T) { checkMetalLBManifest(t, p) })
+	t.Run("what kubectl prints of MetalLB can be moved as the page says", func(t *testing.T) { checkMigration(t, p) })
 	t.Run("kubectl is told what is wrong", func(t *testing.T) { checkRefused(t, p) })
 	t.Run("a Service gets an address", func(t *testing.T) { checkAddress(t, p) })
 	t.Run("a Service that changes its type gives it back", func(t *testing.T) { checkReleased(t, p) })
@@ -168,6 +169,59 @@ spec:
 	out, err := p.kubectl(t, "", "get", "fairlead", "--no-headers")
 	if err != nil || !strings.Contains(out, "ipaddresspool.fairlead.dev/first-pool   True   Ready   0     261   0     16") {
 		t.Errorf("get fairlead: %v\n%s", err, out)
+	}
+}
+
+// checkMigration runs the command of docs/migrating-from-metallb.md on what kubectl prints where MetalLB is installed.
+func checkMigration(t *testing.T, p *plane) {
+	const printed = `apiVersion: v1
+items:
+- apiVersion: metallb.io/v1beta1
+  kind: IPAddressPool
+  metadata:
+    annotations:
+      kubectl.kubernetes.io/last-applied-configuration: |
+        {"apiVersion":"metallb.io/v1beta1","kind":"IPAddressPool","metadata":{"annotations":{},"name":"moved","namespace":"metallb-system"},"spec":{"addresses":["203.0.113.8/30"]}}
+    creationTimestamp: "2026-01-01T00:00:00Z"
+    generation: 3
+    name: moved
+    namespace: metallb-system
+    resourceVersion: "4711"
+    uid: 00000000-0000-0000-0000-000000000001
+  spec:
+    addresses:
+    - 203.0.113.8/30
+    autoAssign: false
+    avoidBuggyIPs: false
+  status:
+    assignedIPv4: 2
+    assignedIPv6: 0
+    availableIPv4: 2
+    availableIPv6: 0
+kind: List
+metadata:
+  resourceVersion: ""
+`
+	page, err := os.ReadFile("../docs/migrating-from-metallb.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(page), "-o yaml |\n")
+	command, _, found := strings.Cut(command, " > pools.yaml")
+	if !found {
+		t.Fatal("the page has no such command any more")
+	}
+	sed := exec.Command("bash", "-c", command)
+	sed.Stdin = strings.NewReader(printed)
+	moved, err := sed.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	if out, err := p.kubectl(t, string(moved), "apply", "-f", "-"); err != nil {
+		t.Errorf("apply: %v\n%s\n%s", err, out, moved)
+	}
+	if out, err := p.kubectl(t, "", "wait", "--for=condition=Ready", "--timeout=20s", "ipaddresspool", "moved"); err != nil {
+		t.Errorf("wait: %v\n%s", err, out)
 	}
 }
 
