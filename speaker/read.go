@@ -53,6 +53,7 @@ func (e environment) sameForServices(other environment) bool {
 	a, b := e.Node, other.Node
 	return a.Name == b.Name && a.Zone == b.Zone &&
 		slices.Equal(a.Addresses, b.Addresses) &&
+		slices.Equal(a.Peers, b.Peers) &&
 		slices.Equal(a.PodCIDRs, b.PodCIDRs) &&
 		slices.Equal(a.ServiceCIDRs, b.ServiceCIDRs) &&
 		slices.Equal(a.Protected, b.Protected) &&
@@ -86,7 +87,7 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 	return environment{
 		Node: forward.Node{
 			Name: r.node, Zone: node.Labels[corev1.LabelTopologyZone],
-			Addresses: addresses, PodCIDRs: pods, ServiceCIDRs: services,
+			Addresses: addresses, Peers: nodes, PodCIDRs: pods, ServiceCIDRs: services,
 			Protected: protected, ReservedPorts: r.reserved,
 		},
 		Static: nft.Static{
@@ -115,6 +116,7 @@ func (r *reader) allNodeAddresses(ctx context.Context) ([]netip.Addr, error) {
 	for i := range list.Items {
 		found = append(found, nodeAddresses(&list.Items[i])...)
 	}
+	slices.SortFunc(found, netip.Addr.Compare)
 	return found, nil
 }
 
