@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var benchServices = flag.Int("services", 500, "Services that BenchmarkAllocation creates")
+
+// benchNamespace holds what the benchmark makes, so that it can be deleted at once.
+const benchNamespace = "allocation"
+
+// clientsAtOnce is how many requests the benchmark has under way: of creations, and of the bare client's patches.
+const clientsAtOnce = 16
+
+// BenchmarkAllocation creates many Services at once on the lab and measures
+// how fast they get their addresses: first from a bare client that does
+// nothing but patch the status of each Service that it sees, which is the API
+// server's own limit, then from the controller, then from the bare client again.
+//
+//	go test ./e2e -run '^$' -bench Allocation -benchtime 1x -services 5000
+func BenchmarkAllocation(b *testing.B) {
+	pool := newPool("allocation", "10.200.0.0/16")
+	off := false
+	pool.Spec.AutoAssign = &off
+	if err := cluster.Create(b.Context(), pool); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cluster.Delete(context.Background(), pool) })
+	for b.Loop() {
+		before := bare(b)
+		controller := measureAllocation(b, "", nil)
+		after := bare(b)
+		limit := (before + after) / 2
+		b.ReportMetric(controller, "addresses/s")
+		b.ReportMetric(limit, "bare-addresses/s")
+		b.ReportMetric(100*controller/limit, "%of-bare")
+	}
+}
+
+// bare measures the reference: the Services have a class that the controller leaves alone.
+func bare(b *testing.B) float64 {
+	class := "bare.example/client"
+	next := netip.MustParseAddr("10.201.0.0")
+	var mu sync.Mutex
+	return measureAllocation(b, class, func(ctx context.Context, svc *corev1.Service) error {
+		mu.Lock()
+		next = next.Next()
+		address := next
+		mu.Unlock()
+		patched := svc.DeepCopy()
+		patched.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address.String()}}
+		return cluster.Status().Patch(ctx, patched, client.MergeFrom(svc))
+	})
+}
+
+// measureAllocation creates the Services and returns how many a second had
+// their address, from the first creation to the last address. A nil patch
+// leaves them to the controller.
+func measureAllocation(b *testing.B, class string, patch func(context.Context, *corev1.Service) error) float64 {
+	b.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: benchNamespace}}
+	if err := cluster.Create(b.Context(), namespace); err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	group, ctx := errgroup.WithContext(b.Context())
+	group.SetLimit(clientsAtOnce)
+	for i := range *benchServices {
+		group.Go(func() error {
+			svc := newService(fmt.Sprintf("s%05d", i), map[string]string{"fairlead.dev/address-pool": "allocation"})
+			svc.Namespace, svc.Spec.Selector = benchNamespace, nil
+			if class != "" {
+				svc.Spec.LoadBalancerClass = &class
+			}
+			if err := cluster.Create(ctx, svc); err != nil || patch == nil {
+				return err
+			}
+			return patch(ctx, svc)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	created := time.Since(began)
+	waitAllocated(b)
+	took := time.Since(began)
+	b.Logf("%d Services, class %q: created after %.1f s, all have an address after %.1f s, load %s",
+		*benchServices, class, created.Seconds(), took.Seconds(), load(b))
+	deleteNamespace(b, namespace)
+	return float64(*benchServices) / took.Seconds()
+}
+
+// waitAllocated waits until every Service has an address, and checks that no two have the same.
+func waitAllocated(b *testing.B) {
+	b.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var list corev1.ServiceList
+		if err := cluster.List(b.Context(), &list, client.InNamespace(benchNamespace)); err != nil {
+			b.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, svc := range list.Items {
+			for _, ingress := range svc.Status.LoadBalancer.Ingress {
+				if seen[ingress.IP] {
+					b.Fatalf("%s was given twice", ingress.IP)
+				}
+				seen[ingress.IP] = true
+			}
+		}
+		if len(seen) == *benchServices {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-b.Context().Done():
+			b.Fatal(b.Context().Err())
+		}
+	}
+}
+
+// deleteNamespace deletes what was measured and waits until it is gone.
+func deleteNamespace(b *testing.B, namespace *corev1.Namespace) {
+	b.Helper()
+	if err := cluster.DeleteAllOf(b.Context(), &corev1.Service{}, client.InNamespace(namespace.Name)); err != nil {
+		b.Fatal(err)
+	}
+	if err := cluster.Delete(b.Context(), namespace); err != nil {
+		b.Fatal(err)
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for cluster.Get(b.Context(), client.ObjectKeyFromObject(namespace), &corev1.Namespace{}) == nil {
+		<-tick.C
+	}
+}
+
+func load(b *testing.B) string {
+	b.Helper()
+	out, err := tryLab(b.Context(), "exec", "client", "--", "cut", "-d ", "-f1-3", "/proc/loadavg")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out[:len(out)-1]
+}
