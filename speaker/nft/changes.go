@@ -95,6 +95,35 @@ func (c *changes) net() (del, add []element) {
 	return del, add
 }
 
+// inOrder splits the plan in three: what must be there before a packet is led to
+// it, what leads packets, and what nothing leads to any more. A packet on its
+// way through the rules sees a commit from one lookup to the next: if it found its token just
+// before, then what the token stands for must still be there just after. And
+// the kernel shows new ranges only at the end of their commit, after the
+// tokens that guard frontends with them.
+func (c *changes) inOrder() []*changes {
+	del, add := c.net()
+	before, lead, after := &changes{settled: true}, &changes{settled: true}, &changes{settled: true}
+	lead.recreate, lead.create, lead.chains, after.gone = c.recreate, c.create, c.chains, c.gone
+	added := make(map[slot]bool, len(add))
+	for _, e := range add {
+		added[e.slot] = true
+		if e.set == allowedSources && len(c.create)+len(c.recreate) == 0 {
+			before.add = append(before.add, e)
+		} else {
+			lead.add = append(lead.add, e)
+		}
+	}
+	for _, e := range del {
+		if e.set.isBehindToken() && !added[e.slot] {
+			after.del = append(after.del, e)
+		} else {
+			lead.del = append(lead.del, e)
+		}
+	}
+	return []*changes{before, lead, after}
+}
+
 // String is the plan for people and tests, one line per step.
 func (c *changes) String() string {
 	var out []string

@@ -61,6 +61,11 @@ func (id setID) isInterval() bool {
 	return id == serviceCIDRs || id == podCIDRs || id == unmasqueraded
 }
 
+// isBehindToken tells whether packets come to the set by a token that another map gave them.
+func (id setID) isBehindToken() bool {
+	return id.isVerdictMap() || id == endpoints || id == allowedSources || id == hairpin
+}
+
 func (id setID) isVerdictMap() bool {
 	return id == classes || id == plainClasses || id == remembers
 }

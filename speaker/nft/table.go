@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Table is the two kernel tables of this network namespace. It is not safe for
@@ -44,7 +45,8 @@ func Open(log *slog.Logger, bell chan<- struct{}) (*Table, error) {
 // errNotFull is a caller's mistake: leaving out what is not known to be unchanged would delete it.
 var errNotFull = errors.New("the first wish of a table must be full")
 
-// Apply makes the kernel hold the wish, in one transaction or none. What was
+// Apply makes the kernel hold the wish: packets are led by the old one until a
+// single transaction, and by the new one from then on. What was
 // wished is remembered even when an error is returned: the next Apply, be its wish empty
 // (but for Static), reads the kernel back and goes on from what is there.
 func (t *Table) Apply(ctx context.Context, w Wish) (Report, error) {
@@ -152,18 +154,30 @@ func byAge(services map[string]Service) []string {
 	return names
 }
 
-// commit sends a plan, in one transaction or, if there is nothing to do, none.
+// packetTime is how long a packet may be on its way through the rules before
+// what it was led to is taken away. That takes microseconds, but the processor of
+// a busy virtual machine may stand still in the middle of it.
+const packetTime = time.Millisecond
+
+// commit sends a plan: one transaction for all that packets are led by; before it
+// one with new source ranges, if there are any, and after it one that takes away what nothing leads to any more.
 func (t *Table) commit(plan *changes) (Report, error) {
-	b := newBatch(t.wire)
 	var rep Report
-	rep.Added, rep.Deleted, rep.Rules = b.write(plan)
-	if b.empty() {
-		return rep, nil
-	}
-	rep.Transactions = 1
-	if err := t.send(b, rep.Added+rep.Deleted); err != nil {
-		t.doubtful.Store(true)
-		return rep, err
+	for _, part := range plan.inOrder() {
+		b := newBatch(t.wire)
+		added, deleted, rules := b.write(part)
+		if b.empty() {
+			continue
+		}
+		if rep.Transactions > 0 && added == 0 {
+			<-time.After(packetTime)
+		}
+		rep.Added, rep.Deleted, rep.Rules = rep.Added+added, rep.Deleted+deleted, rep.Rules+rules
+		rep.Transactions++
+		if err := t.send(b, added+deleted); err != nil {
+			t.doubtful.Store(true)
+			return rep, err
+		}
 	}
 	return rep, nil
 }
