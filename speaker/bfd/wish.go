@@ -77,9 +77,9 @@ func (p Profile) Filled() Profile {
 // Problem says what is wrong with the profile, for people; empty if nothing is.
 func (p Profile) Problem() string {
 	p = p.Filled()
-	for name, d := range map[string]time.Duration{"receive": p.Receive, "transmit": p.Transmit} {
+	for _, d := range []time.Duration{p.Receive, p.Transmit} {
 		if d < Shortest || d > time.Minute {
-			return fmt.Sprintf("%s interval %s is not between %s and 1m", name, d, Shortest)
+			return fmt.Sprintf("interval %s is not between %s and 1m", d, Shortest)
 		}
 	}
 	if p.Multiplier < 2 {
@@ -100,6 +100,8 @@ type Report struct {
 	RemoteState State
 	// Problem is why the session cannot run at all (no socket, bad profile).
 	Problem string
+	// Why says in one sentence what led to State.
+	Why string
 	// Transmit and Detection are the negotiated intervals.
 	Transmit, Detection time.Duration
 	// Counters since the session began.
