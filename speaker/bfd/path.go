@@ -26,6 +26,7 @@ type path struct {
 	ended   bool
 
 	sent, received, refused uint64
+	refusal                 string
 }
 
 // begin starts the timer. The path is in the room's maps by then.
@@ -128,6 +129,7 @@ func (p *path) changed(before Machine) {
 func (p *path) refuse(why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.refusal = why
 	if p.refused++; p.refused == 1 {
 		p.room.log.Warn("bfd packet refused", "peer", p.session.Peer, "why", why)
 	}
@@ -158,7 +160,7 @@ func (p *path) report() Report {
 	r := Report{
 		Session: p.session, State: m.State, Since: p.since, Diag: m.Diag, RemoteDiag: m.Remote.Diag,
 		RemoteState: m.Remote.State, Problem: p.problem, Detection: m.Detection(),
-		Sent: p.sent, Received: p.received, Refused: p.refused, Ups: m.Ups, Downs: m.Downs,
+		Sent: p.sent, Received: p.received, Refused: p.refused, Refusal: p.refusal, Ups: m.Ups, Downs: m.Downs,
 	}
 	if p.problem == "" {
 		r.Transmit, r.Why = m.Interval(), m.Why

@@ -102,6 +102,8 @@ type Report struct {
 	Problem string
 	// Why says in one sentence what led to State.
 	Why string
+	// Refusal is why the last refused packet was refused.
+	Refusal string
 	// Transmit and Detection are the negotiated intervals.
 	Transmit, Detection time.Duration
 	// Counters since the session began.
@@ -117,6 +119,8 @@ func (r Report) Reason() string {
 		return ""
 	case r.Downs > 0 && r.Diag != NoDiagnostic:
 		return fmt.Sprintf("BFD %s: %s", r.State, r.Diag)
+	case r.Received == 0 && r.Refusal != "":
+		return fmt.Sprintf("BFD %s: packets refused: %s", r.State, r.Refusal)
 	case r.Received == 0:
 		return fmt.Sprintf("BFD %s: nothing heard from %s", r.State, r.Session.Peer)
 	}

@@ -185,9 +185,10 @@ func (r *Router) Start(args ...string) *exec.Cmd {
 // StartFRR runs zebra, bgpd and bfdd with the given integrated configuration.
 func (r *Router) StartFRR(config string) {
 	r.t.Helper()
+	run(r.t, []string{"chown", "frr:frr", r.dir}) // the daemons drop root
 	for _, daemon := range []string{"zebra", "bfdd", "bgpd"} {
 		args := []string{
-			"/usr/lib/frr/" + daemon, "-u", "root", "-g", "root", "-A", "127.0.0.1", "-P", "0",
+			"/usr/lib/frr/" + daemon, "-A", "127.0.0.1", "-P", "0",
 			"--vty_socket", r.dir, "-z", r.dir + "/zserv.api", "-i", r.dir + "/" + daemon + ".pid",
 			"-f", "/dev/null", "--log", "stdout",
 		}
@@ -195,7 +196,7 @@ func (r *Router) StartFRR(config string) {
 			args = append(args, "--bfdctl", r.dir+"/bfdd.sock")
 		}
 		r.Start(args...)
-		r.Until(20*time.Second, func() string { return exists(r.dir + "/" + daemon + ".vty") })
+		r.Until(10*time.Second, func() string { return exists(r.dir + "/" + daemon + ".vty") })
 	}
 	r.Configure(config)
 }
@@ -224,7 +225,7 @@ func (r *Router) StartBIRD(config string) {
 		r.t.Fatal(err)
 	}
 	r.Start("bird", "-f", "-c", path, "-s", r.dir+"/bird.ctl", "-P", r.dir+"/bird.pid")
-	r.Until(20*time.Second, func() string { return exists(r.dir + "/bird.ctl") })
+	r.Until(10*time.Second, func() string { return exists(r.dir + "/bird.ctl") })
 }
 
 // Birdc asks BIRD.
