@@ -20,12 +20,13 @@ type connection struct {
 	gobgp     net.Conn
 	restarted bool
 	// changed is told of every step towards Established.
-	changed func(State, *connection)
+	changed func(State)
 
 	writing sync.Mutex // whole messages to the peer
 
 	mu       sync.Mutex
 	state    State
+	phase    phase
 	theirs   opened
 	ours     opened
 	ready    bool // gobgp has sent its first KEEPALIVE
@@ -114,18 +115,25 @@ func (c *connection) inward() error {
 // heard takes over what the filter has learnt.
 func (c *connection) heard(f filter) {
 	c.mu.Lock()
-	c.theirs, c.ignored = f.open, f.ignored
+	c.theirs, c.ignored, c.phase = f.open, f.ignored, f.phase
+	c.mu.Unlock()
+	c.advance()
+}
+
+// advance notices a step towards Established: both sides have sent their KEEPALIVE.
+func (c *connection) advance() {
+	c.mu.Lock()
 	before := c.state
 	switch {
-	case f.phase == running && c.ready:
+	case c.phase == running && c.ready:
 		c.state = Established
-	case f.phase != waitsForOpen:
+	case c.phase != waitsForOpen:
 		c.state = OpenConfirm
 	}
 	after := c.state
 	c.mu.Unlock()
 	if before != after {
-		c.changed(after, c)
+		c.changed(after)
 	}
 }
 
@@ -148,6 +156,7 @@ func (c *connection) outward() error {
 		if err := c.write(batch); err != nil {
 			return err
 		}
+		c.advance()
 		if m.kind() == wire.BGP_MSG_NOTIFICATION {
 			return fmt.Errorf("the session was ended by us: %s", describe(m))
 		}
