@@ -48,22 +48,29 @@ func (p Peer) port() uint16 {
 	return p.Port
 }
 
+// explain puts the reason in front and drops what the net package repeats.
 func (p Peer) explain(remote netip.AddrPort, err error) error {
+	var timeout net.Error
+	var number syscall.Errno
+	timedOut := errors.As(err, &timeout) && timeout.Timeout()
 	hint := ""
 	switch {
+	case timedOut && p.Password != "":
+		hint = "no answer, as if the password were wrong"
+	case timedOut:
+		hint = "no answer"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		hint = fmt.Sprintf(": this node does not have the source address %s", p.Source)
+		hint = fmt.Sprintf("this node does not have the source address %s", p.Source)
 	case errors.Is(err, unix.ENODEV):
-		hint = ": this node does not have the interface"
+		hint = fmt.Sprintf("this node does not have the interface %s", p.device())
 	case errors.Is(err, unix.ECONNREFUSED):
-		hint = ": nothing listens there, or it does not know this node as its neighbor"
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT):
-		hint = ": no answer"
-		if p.Password != "" {
-			hint += ", as if the password were wrong"
-		}
+		hint = "nothing listens there, or it does not know this node as its neighbor"
+	case errors.As(err, &number):
+		return fmt.Errorf("connect to %s: %w", remote, number)
+	default:
+		return fmt.Errorf("connect to %s: %w", remote, err)
 	}
-	return fmt.Errorf("connect to %s%s: %w", remote, hint, err)
+	return fmt.Errorf("connect to %s: %s", remote, hint)
 }
 
 // device is the interface or VRF the connection is bound to, empty for none.
@@ -109,16 +116,20 @@ func (p Peer) prepare(fd int, address netip.Addr) error {
 
 // ttl of what we send: 255 under GTSM, else enough to get to the peer and no further.
 func (p Peer) ttl() int {
-	external := p.ASN == External || p.ASN == Exact && p.PeerASN != p.LocalASN
 	switch {
 	case p.TTLSecurity != 0:
 		return 255
-	case !external:
+	case !p.external():
 		return 64
 	case p.MultihopTTL != 0:
 		return int(p.MultihopTTL)
 	}
 	return 1
+}
+
+// external says whether the peer is to be in another AS.
+func (p Peer) external() bool {
+	return p.ASN == External || p.ASN == Exact && p.PeerASN != p.LocalASN
 }
 
 // leastTTL of what we accept (RFC 5082 §3); 0 for any.

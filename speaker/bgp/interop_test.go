@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { os.Exit(routertest.Main(m)) }
 
 var (
 	addr   = netip.MustParseAddr
+	addr0  netip.Addr
 	prefix = netip.MustParsePrefix
 	links  = []string{"10.9.0.1/24 10.9.0.2/24", "fd09::1/64 fd09::2/64"}
 )
@@ -63,10 +64,10 @@ func untilEstablished(t testing.TB, room *bgp.Room) (bgp.PeerReport, time.Durati
 
 // frrRoute is a path in FRR's table.
 type frrRoute struct {
-	Valid     bool   `json:"valid"`
-	Stale     bool   `json:"stale"`
-	LocalPref uint32 `json:"locPrf"`
-	Metric    uint32 `json:"metric"`
+	Valid     bool    `json:"valid"`
+	Stale     bool    `json:"stale"`
+	LocalPref *uint32 `json:"locPrf"`
+	Metric    uint32  `json:"metric"`
 	ASPath    struct {
 		String string `json:"string"`
 	} `json:"aspath"`
@@ -89,8 +90,8 @@ func (r frrRoute) String() string {
 		hops = append(hops, h.IP)
 	}
 	s := fmt.Sprintf("via %s aspath %q", strings.Join(hops, ","), r.ASPath.String)
-	if r.LocalPref != 0 {
-		s += fmt.Sprintf(" localpref %d", r.LocalPref)
+	if r.LocalPref != nil {
+		s += fmt.Sprintf(" localpref %d", *r.LocalPref)
 	}
 	if r.Metric != 0 {
 		s += fmt.Sprintf(" med %d", r.Metric)
@@ -235,7 +236,7 @@ func TestFRR(t *testing.T) {
 			},
 		}, {
 			name: "graceful shutdown", asn: 64513,
-			config: " bgp graceful-shutdown\n no bgp graceful-shutdown\n neighbor 10.9.0.1 remote-as 64512\n" + activate,
+			config: " neighbor 10.9.0.1 remote-as 64512\n" + activate,
 			route:  func(r *bgp.Route) { *r = r.Draining() },
 			want:   map[string]string{"192.0.2.10/32": `via 10.9.0.1 aspath "64512" localpref 0 community "graceful-shutdown"`},
 		},

@@ -61,7 +61,7 @@ func (p Peer) path(r Route, nextHop netip.Addr) (*api.Path, error) {
 			Family: path.Family, NextHops: []string{zoneless(nextHop)}, Nlris: []*anypb.Any{path.Nlri},
 		})
 	}
-	if r.Prepend > 0 {
+	if r.Prepend > 0 && p.external() { // an internal peer would see a loop
 		asns := make([]uint32, r.Prepend)
 		for i := range asns {
 			asns[i] = p.LocalASN
