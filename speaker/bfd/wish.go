@@ -110,6 +110,19 @@ type Report struct {
 	Sent, Received, Refused, Ups, Downs uint64
 }
 
+// Broken says whether the path does not work: one side has stopped hearing the other, or
+// says that its path is down. A peer that switches the session off or starts it anew (FRR
+// does when BGP comes and goes) does not make the path broken (RFC 5882 §3.2).
+func (r Report) Broken() bool {
+	if r.State == Up || r.State == AdminDown {
+		return false
+	}
+	if r.Diag == NeighborSignaledDown && r.RemoteState != AdminDown {
+		return r.RemoteDiag != NoDiagnostic && r.RemoteDiag != NeighborSignaledDown && r.RemoteDiag != AdministrativelyDown
+	}
+	return r.Diag == DetectionTimeExpired
+}
+
 // Reason says in one sentence why the path is not Up; empty if it is.
 func (r Report) Reason() string {
 	switch {

@@ -53,10 +53,10 @@ func (r *Room) Apply(ctx context.Context, want Wish) (Report, error) {
 	var wg sync.WaitGroup
 	for i, change := range changes {
 		if change.Action == Keep || change.Action == Retune {
-			wg.Go(func() { errs[i] = r.adjust(ctx, change) })
+			wg.Go(func() { errs[i] = r.adjust(ctx, change, want.Routes[change.Key]) })
 			continue
 		}
-		errs[i] = r.replace(ctx, change)
+		errs[i] = r.replace(ctx, change, want.Routes[change.Key])
 	}
 	wg.Wait()
 	for i, err := range errs {
@@ -87,18 +87,18 @@ func (w *Wish) forget(key string) {
 }
 
 // adjust changes a running session.
-func (r *Room) adjust(ctx context.Context, change Change) error {
+func (r *Room) adjust(ctx context.Context, change Change, all []Route) error {
 	s := r.session(change.Key)
 	if change.Action == Retune {
 		if err := s.retune(ctx, change.Peer); err != nil {
 			return err
 		}
 	}
-	return s.update(ctx, change.Announce, change.Withdraw)
+	return s.update(ctx, all, change.Announce, change.Withdraw)
 }
 
 // replace ends the session, if it runs, and starts it, if it is wished.
-func (r *Room) replace(ctx context.Context, change Change) error {
+func (r *Room) replace(ctx context.Context, change Change, all []Route) error {
 	words := cease(wire.BGP_ERROR_SUB_PEER_DECONFIGURED, "the peer was removed from the configuration")
 	if change.Action != Close {
 		words = cease(wire.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE, "the peer's settings changed")
@@ -114,7 +114,7 @@ func (r *Room) replace(ctx context.Context, change Change) error {
 	r.mu.Lock()
 	r.sessions[change.Key] = s
 	r.mu.Unlock()
-	return s.update(ctx, change.Announce, nil)
+	return s.update(ctx, all, nil, nil)
 }
 
 func (r *Room) takeSpeaker() *speaker {

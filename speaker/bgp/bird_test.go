@@ -58,8 +58,8 @@ func TestBIRD(t *testing.T) {
 				p.Address, p.ASN, p.Families = addr("fd09::2"), bgp.Internal, []bgp.Family{bgp.IPv4, bgp.IPv6}
 			},
 			want: map[string]string{
-				"192.0.2.10/32":    "origin: IGP\nas_path: \nnext_hop: 10.9.0.1\nmed: 5\nlocal_pref: 300\ncommunity: (64512,9) (65535,65281)\nlarge_community: (64512, 1, 2)",
-				"2001:db8::10/128": "origin: IGP\nas_path: \nnext_hop: fd09::1\nlocal_pref: 100",
+				"192.0.2.10/32":    "origin: IGP\nas_path:\nnext_hop: 10.9.0.1\nmed: 5\nlocal_pref: 300\ncommunity: (64512,9) (65535,65281)\nlarge_community: (64512, 1, 2)",
+				"2001:db8::10/128": "origin: IGP\nas_path:\nnext_hop: fd09::1\nlocal_pref: 100",
 			},
 		}, {
 			name: "MD5 and GTSM",

@@ -73,6 +73,16 @@ func (p Peer) explain(remote netip.AddrPort, err error) error {
 	return fmt.Errorf("connect to %s: %s", remote, hint)
 }
 
+// suspect adds what most likely is behind a session that ended before the peer said a
+// word.
+func (p Peer) suspect(err error, c *connection) error {
+	if p.TTLSecurity == 0 || c.phase != waitsForOpen {
+		return err
+	}
+	return fmt.Errorf("nothing was heard after the connect, as if the peer were more hops away than %d or had no TTL security: %w",
+		p.TTLSecurity, err)
+}
+
 // device is the interface or VRF the connection is bound to, empty for none.
 func (p Peer) device() string {
 	if p.Interface != "" {

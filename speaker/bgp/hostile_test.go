@@ -230,3 +230,18 @@ func TestResetsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("something stays behind")
 	}
 }
+
+// swallow is a peer that takes everything and says it lives.
+func swallow(conn net.Conn) {
+	if !greet(conn) {
+		return
+	}
+	go func() {
+		for range time.Tick(time.Second) {
+			if _, err := conn.Write(msg(4)); err != nil {
+				return
+			}
+		}
+	}()
+	io.Copy(io.Discard, conn)
+}

@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 )
@@ -63,12 +62,4 @@ func neighborAddress(local netip.Addr) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
-}
-
-// missing says which of the families has no next hop, for people.
-func (h nextHops) missing(f Family, local netip.Addr) string {
-	if _, ok := h[f]; ok {
-		return ""
-	}
-	return fmt.Sprintf("no %s next hop: the interface of %s has no such address", f, local)
 }

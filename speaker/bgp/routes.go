@@ -3,28 +3,25 @@ package bgp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// update changes what the peer shall know. Before the first connection the routes only
-// wait: their next hops are not known yet.
-func (s *session) update(ctx context.Context, announce []Route, withdraw []netip.Prefix) error {
+// update changes what the peer shall know to all, which differs from what it was by the
+// other two. Before the first connection the routes only wait: their next hops are not
+// known yet.
+func (s *session) update(ctx context.Context, all, announce []Route, withdraw []netip.Prefix) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range announce {
-		s.routes[r.Prefix] = r
-	}
-	for _, prefix := range withdraw {
-		delete(s.routes, prefix)
-	}
+	s.routes = all
 	if s.hops == nil {
 		return nil
 	}
 	var errs []error
 	for _, prefix := range withdraw {
-		errs = append(errs, s.retract(ctx, prefix))
+		errs = append(errs, s.speaker.withdraw(ctx, prefix))
 	}
 	for _, r := range announce {
 		errs = append(errs, s.tell(ctx, r))
@@ -40,43 +37,35 @@ func (s *session) settle(ctx context.Context, local, remote netip.Addr) error {
 	if remote.IsValid() {
 		s.report.Address = remote
 	}
+	old := s.hops
 	s.hops = s.peer.nextHops(local)
 	var errs []error
 	for _, r := range s.routes {
-		if told, is := s.told[r.Prefix]; !is || told != s.nextHop(r) {
+		if old == nil || old.of(r) != s.hops.of(r) {
 			errs = append(errs, s.tell(ctx, r))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// nextHop of the route; invalid if there is none.
-func (s *session) nextHop(r Route) netip.Addr {
+// of returns the route's next hop; invalid if there is none.
+func (h nextHops) of(r Route) netip.Addr {
 	if r.NextHop.IsValid() {
 		return r.NextHop
 	}
-	return s.hops[familyOf(r.Prefix)]
+	return h[familyOf(r.Prefix)]
 }
 
 // tell gives the route to gobgp, or takes it back if it has no next hop.
 func (s *session) tell(ctx context.Context, r Route) error {
-	hop := s.nextHop(r)
-	if !hop.IsValid() || !slices.Contains(s.peer.families(), familyOf(r.Prefix)) {
-		return s.retract(ctx, r.Prefix)
+	hop := s.hops.of(r)
+	if !hop.IsValid() {
+		return s.speaker.withdraw(ctx, r.Prefix)
 	}
-	if err := s.speaker.announce(ctx, s.peer, r, hop); err != nil {
-		return err
-	}
-	s.told[r.Prefix] = hop
-	return nil
-}
-
-func (s *session) retract(ctx context.Context, prefix netip.Prefix) error {
-	if _, is := s.told[prefix]; !is {
+	if !slices.Contains(s.peer.families(), familyOf(r.Prefix)) {
 		return nil
 	}
-	delete(s.told, prefix)
-	return s.speaker.withdraw(ctx, prefix)
+	return s.speaker.announce(ctx, s.peer, r, hop)
 }
 
 // look returns the session's report.
@@ -117,18 +106,14 @@ func (s *session) negotiated(r *PeerReport) {
 		r.Keepalive = wished.Truncate(time.Second)
 	}
 	r.GracefulRestart = ours.restart && theirs.restart
-	for prefix := range s.told {
-		if slices.Contains(r.Families, familyOf(prefix)) {
+	for _, route := range s.routes {
+		f := familyOf(route.Prefix)
+		switch {
+		case !slices.Contains(r.Families, f):
+		case s.hops.of(route).IsValid():
 			r.Prefixes++
-		}
-	}
-	for prefix := range s.routes {
-		if _, told := s.told[prefix]; told || r.Reason != "" {
-			continue
-		}
-		f := familyOf(prefix)
-		if slices.Contains(s.peer.families(), f) {
-			r.Reason = s.hops.missing(f, r.Local)
+		default:
+			r.Reason = fmt.Sprintf("no %s next hop: the interface of %s has no such address", f, r.Local)
 		}
 	}
 }

@@ -33,9 +33,8 @@ type session struct {
 
 	mu       sync.Mutex
 	peer     Peer
-	routes   map[netip.Prefix]Route
-	told     map[netip.Prefix]netip.Addr // next hops of what gobgp's table holds
-	hops     nextHops                    // nil before the first connection
+	routes   []Route  // the wish's own slice, which other peers may share
+	hops     nextHops // of the routes in gobgp's table; nil before the first connection
 	conn     *connection
 	report   PeerReport
 	lived    bool // there was a connection since the process began
@@ -51,7 +50,6 @@ func newSession(log *slog.Logger, ring func(), sp *speaker, p Peer) (*session, e
 	s := &session{
 		log: log.With("peer", p.Key), ring: ring, speaker: sp, cancel: cancel,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p,
-		routes: map[netip.Prefix]Route{}, told: map[netip.Prefix]netip.Addr{},
 		report: PeerReport{Key: p.Key, Address: p.Address, ASN: p.PeerASN, State: Idle, Since: time.Now()},
 	}
 	go s.run(ctx)
@@ -123,7 +121,7 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
 	if !s.adopt(ctx, c) {
 		c.close()
 	}
-	err = c.run()
+	err = p.suspect(c.run(), c)
 	s.orphan(c)
 	return errors.Join(err, s.speaker.disconnect(context.Background()))
 }
