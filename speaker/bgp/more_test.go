@@ -1,6 +1,7 @@
 package bgp_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/speaker/bfd"
+	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/bgp/routertest"
 )
 
@@ -44,7 +46,7 @@ func TestGracefulRestartBIRD(t *testing.T) {
 	apply(t, first, peer, v4())
 	untilEstablished(t, first)
 	kernel(t, router, "192.0.2.10", "10.9.0.1")
-	monitor := router.Start("ip", "-4", "monitor", "route")
+	monitor := router.Monitor()
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,7 @@ func TestGracefulRestartBIRD(t *testing.T) {
 		}
 		return ""
 	})
-	if events := router.Log(monitor); events != "" {
+	if events := monitor(); events != "" {
 		t.Errorf("the router's kernel saw the restart:\n%s", events)
 	}
 	if err := second.Close("node shuts down"); err != nil {
@@ -69,30 +71,52 @@ func TestGracefulRestartBIRD(t *testing.T) {
 	}
 }
 
-// BFD ends the session it guards at once and both sides say why.
+// guard watches the paths of established sessions, and of those only: FRR replaces its
+// BFD session when BGP comes up, and would drop BGP if the old one had been up.
+func guard(ctx context.Context, room *bgp.Room, paths *bfd.Room) {
+	fast := bfd.Profile{Receive: 100 * time.Millisecond, Transmit: 100 * time.Millisecond}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-room.Bell():
+		case <-paths.Bell():
+		}
+		for _, r := range paths.Report() {
+			if r.Broken() {
+				room.Drop("router", "BFD: "+r.Why)
+			}
+		}
+		var want []bfd.Session
+		for _, p := range room.Report().Peers {
+			if p.State == bgp.Established {
+				want = append(want, bfd.Session{Peer: p.Address, Local: p.Local, Profile: fast})
+			}
+		}
+		paths.Apply(ctx, want)
+	}
+}
+
+// BFD ends the session it guards at once and both sides say why; when the path is back,
+// so is the session.
 func TestBFD(t *testing.T) {
 	router := startFRR(t, 64513, " neighbor 10.9.0.1 remote-as 64512\n neighbor 10.9.0.1 bfd 3 100 100\n"+
 		" address-family ipv4 unicast\n  neighbor 10.9.0.1 activate\n exit-address-family\n")
 	room, peer := newRoom(t), basic()
 	paths := bfd.New(slog.New(slog.DiscardHandler))
 	t.Cleanup(paths.Close)
-	paths.Apply(t.Context(), []bfd.Session{{
-		Peer: peer.Address, Profile: bfd.Profile{Receive: 100 * time.Millisecond, Transmit: 100 * time.Millisecond},
-	}})
-	go func() {
-		for {
-			select {
-			case <-t.Context().Done():
-				return
-			case <-paths.Bell():
-				if r := paths.Report()[0]; r.Broken() {
-					room.Drop(peer.Key, "BFD: "+r.Why)
-				}
-			}
-		}
-	}()
+	go guard(t.Context(), room, paths)
 	apply(t, room, peer, v4())
-	untilEstablished(t, room)
+	both := func() string {
+		if p := room.Report().Peers[0]; p.State != bgp.Established {
+			return fmt.Sprintf("BGP %s: %s", p.State, p.Reason)
+		}
+		for _, r := range paths.Report() {
+			return r.Reason()
+		}
+		return "no BFD session"
+	}
+	routertest.Until(t, 15*time.Second, both)
 	kernel(t, router, "192.0.2.10/32", "10.9.0.1")
 	router.Until(10*time.Second, func() string {
 		if got := router.Vtysh("show bfd peers brief"); !strings.Contains(got, " up ") {
@@ -100,15 +124,21 @@ func TestBFD(t *testing.T) {
 		}
 		return ""
 	})
-	routertest.Until(t, 10*time.Second, func() string { return paths.Report()[0].Reason() })
-
-	routertest.Node(t, "nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in udp dport 3784 drop")
-	t.Cleanup(func() { routertest.Node(t, "nft", "delete table inet cut") })
-	here := routertest.Until(t, 5*time.Second, func() string {
-		if p := room.Report().Peers[0]; !strings.Contains(p.LastError, "BFD") {
-			return fmt.Sprintf("%s: %q", p.State, p.LastError)
-		}
-		return ""
-	})
-	t.Logf("deaf from now on, session dropped after %s: %s", here, room.Report().Peers[0].LastError)
+	if p := room.Report().Peers[0]; p.Established != 1 {
+		t.Errorf("BFD made the session come up %d times, want 1: %s", p.Established, p.LastError)
+	}
+	for name, port := range map[string]string{"deaf": "in", "dumb": "out"} {
+		routertest.Node(t, "nft", fmt.Sprintf("add table inet cut; add chain inet cut %[1]s { type filter hook %[1]sput priority 0; }; add rule inet cut %[1]s udp dport 3784 drop", port))
+		cut := time.Now()
+		down := routertest.Until(t, 5*time.Second, func() string {
+			if p := room.Report().Peers[0]; !strings.Contains(p.LastError, "BFD") || p.LastErrorAt.Before(cut) {
+				return fmt.Sprintf("%s: %q", p.State, p.LastError)
+			}
+			return ""
+		})
+		why := room.Report().Peers[0].LastError
+		routertest.Node(t, "nft", "delete table inet cut")
+		back := routertest.Until(t, 15*time.Second, both)
+		t.Logf("%s: dropped after %s (%s), back %s later", name, down.Round(time.Millisecond), why, back.Round(time.Millisecond))
+	}
 }

@@ -86,13 +86,13 @@ func TestLatency(t *testing.T) {
 	room, peer := newRoom(t), basic()
 	apply(t, room, peer)
 	untilEstablished(t, room)
-	monitor := router.Start("ip", "-4", "monitor", "route")
+	monitor := router.Monitor()
 	var added, removed []time.Duration
 	for i, r := range many(30) {
 		start := time.Now()
 		apply(t, room, peer, r)
 		wait := func(events int) time.Duration {
-			for strings.Count(router.Log(monitor), "\n") < events {
+			for strings.Count(monitor(), "\n") < events {
 				if time.Since(start) > 10*time.Second {
 					t.Fatal("no event")
 				}

@@ -186,7 +186,7 @@ func TestGracefulRestart(t *testing.T) {
 	apply(t, first, peer, v4())
 	untilEstablished(t, first)
 	kernel(t, router, "192.0.2.10/32", "10.9.0.1")
-	monitor := router.Start("ip", "-4", "monitor", "route")
+	monitor := router.Monitor()
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestGracefulRestart(t *testing.T) {
 		}
 		return ""
 	})
-	if events := router.Log(monitor); events != "" {
+	if events := monitor(); events != "" {
 		t.Errorf("the router's kernel saw the restart:\n%s", events)
 	}
 	if !report.GracefulRestart {

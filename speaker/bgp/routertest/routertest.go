@@ -193,6 +193,31 @@ func (r *Router) Log(cmd *exec.Cmd) string {
 	return string(text)
 }
 
+// Monitor starts "ip monitor route" in the router's namespace and returns a function
+// that returns what the kernel has told since.
+func (r *Router) Monitor() func() string {
+	r.t.Helper()
+	cmd := r.Start("ip", "-4", "monitor", "route")
+	probe := 0 // it listens once it sees a route of ours
+	r.Until(10*time.Second, func() string {
+		probe++
+		r.Run("ip", "route", "replace", "unreachable", fmt.Sprintf("203.0.113.%d", probe%256))
+		if r.Log(cmd) == "" {
+			return "ip monitor sees nothing"
+		}
+		return ""
+	})
+	r.Run("ip", "route", "replace", "unreachable", "203.0.113.255", "metric", "9")
+	r.Until(10*time.Second, func() string {
+		if !strings.Contains(r.Log(cmd), "metric 9") {
+			return "ip monitor is late"
+		}
+		return ""
+	})
+	seen := len(r.Log(cmd))
+	return func() string { return r.Log(cmd)[seen:] }
+}
+
 // StartFRR runs zebra, bgpd and bfdd with the given integrated configuration.
 func (r *Router) StartFRR(config string) {
 	r.t.Helper()
