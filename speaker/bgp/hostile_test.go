@@ -245,3 +245,28 @@ func swallow(conn net.Conn) {
 	}()
 	io.Copy(io.Discard, conn)
 }
+
+// A peer that says it lives and takes nothing is given up after the hold time.
+func TestStalledPeer(t *testing.T) {
+	needsRoot(t)
+	p := hostile(t, func(c net.Conn) {
+		c.(*net.TCPConn).SetReadBuffer(2048)
+		if greet(c) {
+			for range time.Tick(time.Second) {
+				if _, err := c.Write(msg(4)); err != nil {
+					return
+				}
+			}
+		}
+	})
+	p.HoldTime = 3 * time.Second
+	routes := many(10_000)
+	for i := range routes { // one UPDATE each
+		routes[i].MED = bgp.Metric{Value: uint32(i), Set: true}
+	}
+	room := newRoom(t)
+	apply(t, room, p, routes...)
+	start := time.Now()
+	untilError(t, room, "the peer has taken no data for the hold time of 3s")
+	t.Logf("given up after %s", time.Since(start).Round(time.Millisecond))
+}

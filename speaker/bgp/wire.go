@@ -10,6 +10,7 @@ import (
 	"time"
 
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"golang.org/x/sys/unix"
 )
 
 // connection joins the peer's TCP connection with gobgp's. It lives from the connect to
@@ -97,6 +98,9 @@ func (c *connection) inward() error {
 		m, err := readMessage(reader)
 		if errors.Is(err, io.EOF) {
 			return errors.New("the peer closed the connection")
+		}
+		if errors.Is(err, unix.ETIMEDOUT) {
+			return fmt.Errorf("the peer has taken no data for the hold time of %s: %w", c.settings.hold(), err)
 		}
 		if err != nil {
 			return fmt.Errorf("read from the peer: %w", err)
