@@ -164,7 +164,7 @@ func (s *session) enter(to State, why string) {
 	s.report.State, s.report.Since = to, time.Now()
 	if to == Established {
 		s.report.Established++
-		s.log.Info("bgp session is up", "address", s.report.Address, "asn", s.conn.theirs.asn)
+		s.log.Info("bgp session is up", "address", s.report.Address)
 	}
 	if to == Established || was == Established || to == Blocked {
 		s.ring()

@@ -31,7 +31,9 @@ func newSpeaker() *speaker {
 	return s
 }
 
-// start gives the server its identity. It listens on the loopback interface only, on a
+// start gives the server its identity. gobgp writes its route selection options to two
+// package variables here, the same zero values each time; the race detector sees that when
+// another server is at work. It listens on the loopback interface only, on a
 // port that was free a moment ago; should somebody else have taken it, another one.
 func (s *speaker) start(ctx context.Context, p Peer) error {
 	var err error
