@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 // Room runs the sessions. Make it with New; its methods may be called from any goroutine.
 type Room struct {
+	life context.Context
 	log  *slog.Logger
 	bell chan struct{}
 
@@ -33,10 +33,11 @@ type key struct {
 
 func (s Session) key() key { return key{s.Peer, s.Local, s.Interface, s.Multihop} }
 
-// New returns a room without sessions. It opens no socket before it has to.
-func New(log *slog.Logger) *Room {
+// New returns a room without sessions. It opens no socket before it has to. The context is
+// the one sockets are opened with.
+func New(ctx context.Context, log *slog.Logger) *Room {
 	return &Room{
-		log: log, bell: make(chan struct{}, 1),
+		life: ctx, log: log, bell: make(chan struct{}, 1),
 		paths: map[key]*path{}, byLocal: map[uint32]*path{}, ears: map[earKey]*ear{},
 	}
 }
@@ -56,7 +57,7 @@ func (r *Room) ring() {
 // changed profile is negotiated without leaving Up. A session that goes tells its peer
 // AdminDown. What cannot be set up is a Problem in the report and tried again by the
 // next Apply.
-func (r *Room) Apply(ctx context.Context, want []Session) []Report {
+func (r *Room) Apply(want []Session) []Report {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	wanted := make(map[key]Session, len(want))
@@ -78,7 +79,7 @@ func (r *Room) Apply(ctx context.Context, want []Session) []Report {
 }
 
 // Close ends every session; their peers are told AdminDown.
-func (r *Room) Close() { r.Apply(context.Background(), nil) }
+func (r *Room) Close() { r.Apply(nil) }
 
 // Report returns the sessions as they are now, sorted by peer, then local address.
 func (r *Room) Report() []Report {
@@ -150,7 +151,7 @@ func (r *Room) discriminator() uint32 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for {
-		d := rand.Uint32()
+		d := uint32(random())
 		if _, taken := r.byLocal[d]; d != 0 && !taken {
 			return d
 		}

@@ -1,6 +1,7 @@
 package bfd
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(routertest.Main(m)) }
 const addresses = "10.9.0.1/24 10.9.0.2/24"
 
 func newRoom(t testing.TB) *Room {
-	room := New(slog.New(slog.DiscardHandler))
+	room := New(context.Background(), slog.New(slog.DiscardHandler))
 	t.Cleanup(room.Close)
 	return room
 }
@@ -103,7 +104,7 @@ func TestFRR(t *testing.T) {
 			router.StartFRR(test.config)
 			room := newRoom(t)
 			test.session.Profile = milliseconds(100)
-			room.Apply(t.Context(), []Session{test.session})
+			room.Apply([]Session{test.session})
 			took := untilUp(t, room)
 			untilFRR(t, router, test.seenAs, "up")
 			got := routertest.Until(t, 5*time.Second, func() string {
@@ -139,11 +140,11 @@ func TestBIRD(t *testing.T) {
 			}
 			room := newRoom(t)
 			s := Session{Peer: netip.MustParseAddr("10.9.0.2"), Local: netip.MustParseAddr("10.9.0.1"), Multihop: multihop, Profile: milliseconds(100)}
-			room.Apply(t.Context(), []Session{s})
+			room.Apply([]Session{s})
 			if multihop { // BIRD sends these with TTL 64: the reason says so, and the profile allows it
 				untilRefused(t, room, "BFD Down: packets refused: packet with TTL 64, want at least 254")
 				s.Profile.MinimumTTL = 64
-				room.Apply(t.Context(), []Session{s})
+				room.Apply([]Session{s})
 			}
 			took := untilUp(t, room)
 			router.Until(5*time.Second, func() string {
@@ -178,7 +179,7 @@ func steady(t testing.TB, room *Room, length time.Duration) {
 		case <-room.Bell():
 			for _, r := range room.Report() {
 				if r.State != Up || r.Downs != 0 {
-					t.Fatalf("left Up: %s (%d downs): %s", r.State, r.Downs, r.Why)
+					t.Fatalf("left Up: %s (%d downs): %s", r.State, r.Downs, r.LastDown)
 				}
 			}
 		case <-over:
@@ -194,7 +195,7 @@ func TestDown(t *testing.T) {
 	router.StartFRR("bfd\n peer 10.9.0.1 interface r1\n  receive-interval 100\n  transmit-interval 100\n")
 	room := newRoom(t)
 	session := Session{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(100)}
-	room.Apply(t.Context(), []Session{session})
+	room.Apply([]Session{session})
 	untilUp(t, room)
 	untilFRR(t, router, "10.9.0.1", "up")
 
@@ -212,12 +213,12 @@ func TestDown(t *testing.T) {
 	untilFRR(t, router, "10.9.0.1", "up")
 
 	session.AdminDown = true
-	room.Apply(t.Context(), []Session{session})
+	room.Apply([]Session{session})
 	if p := untilFRR(t, router, "10.9.0.1", "down"); p.Diagnostic != "neighbor signaled session down" {
 		t.Errorf("FRR's diagnostic is %q", p.Diagnostic)
 	}
 	session.AdminDown = false
-	room.Apply(t.Context(), []Session{session})
+	room.Apply([]Session{session})
 	untilUp(t, room)
 	room.Close()
 	if p := untilFRR(t, router, "10.9.0.1", "down"); p.Diagnostic != "neighbor signaled session down" {
@@ -242,11 +243,11 @@ func TestProfileChange(t *testing.T) {
 	router.StartFRR("bfd\n peer 10.9.0.1 interface r1\n  receive-interval 100\n  transmit-interval 100\n")
 	room := newRoom(t)
 	s := Session{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(300)}
-	room.Apply(t.Context(), []Session{s})
+	room.Apply([]Session{s})
 	untilUp(t, room)
 	for _, ms := range []int{100, 400, 200} {
 		s.Profile = milliseconds(ms)
-		room.Apply(t.Context(), []Session{s})
+		room.Apply([]Session{s})
 		router.Until(5*time.Second, func() string {
 			if p := frrPeers(router)["10.9.0.1"]; p.RxInterval != ms || p.TxInterval != ms {
 				return fmt.Sprintf("FRR has %+v, want %d ms", p, ms)
@@ -258,7 +259,7 @@ func TestProfileChange(t *testing.T) {
 		t.Errorf("%s with %d downs, want Up with 0", r.State, r.Downs)
 	}
 	s.Profile = milliseconds(20)
-	if got := room.Apply(t.Context(), []Session{s})[0].Problem; got != "interval 20ms is not between 50ms and 1m" {
+	if got := room.Apply([]Session{s})[0].Problem; got != "interval 20ms is not between 50ms and 1m" {
 		t.Errorf("problem %q", got)
 	}
 }
@@ -268,7 +269,7 @@ func TestTTLIsChecked(t *testing.T) {
 	router := routertest.NewRouter(t, "forger")
 	router.Link("r1", addresses)
 	room := newRoom(t)
-	room.Apply(t.Context(), []Session{{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(300)}})
+	room.Apply([]Session{{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(300)}})
 	router.Run("python3", "-c", `
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

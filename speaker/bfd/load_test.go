@@ -33,7 +33,7 @@ func TestUnderLoad(t *testing.T) {
 	ms := strconv.Itoa(interval)
 	router.StartFRR("bfd\n peer 10.9.0.1 interface r1\n  receive-interval " + ms + "\n  transmit-interval " + ms + "\n")
 	room := newRoom(t)
-	room.Apply(t.Context(), []Session{{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(interval)}})
+	room.Apply([]Session{{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(interval)}})
 	untilUp(t, room)
 	untilFRR(t, router, "10.9.0.1", "up")
 	stop := make(chan struct{})
@@ -52,8 +52,6 @@ func TestUnderLoad(t *testing.T) {
 	t.Logf("%d ms x 3 for %s at load %s: gaps between our packets p50 %s, p99 %s, max %s; down 0 times",
 		interval, length, load[:14], gaps[len(gaps)/2], gaps[len(gaps)*99/100], gaps[len(gaps)-1])
 }
-
-var sink [][]byte
 
 func hog(stop chan struct{}) {
 	var keep [64][]byte

@@ -29,6 +29,8 @@ type Machine struct {
 	Remote Remote
 	// Why says in one sentence what led to State.
 	Why string
+	// LastDown is what led out of Up the last time; empty for never.
+	LastDown string
 	// Ups and Downs count entries into and exits from Up.
 	Ups, Downs uint64
 	// SendAt is when the next packet is due, ExpireAt when the path counts as broken
@@ -149,6 +151,7 @@ func (m Machine) expire() Machine {
 func (m Machine) enter(state State, diag Diag, why string) Machine {
 	if m.State == Up {
 		m.Downs++
+		m.LastDown = why
 	}
 	if state == Up {
 		m.Ups++

@@ -37,7 +37,7 @@ const (
 	highestKnownDiag           = 8
 	packetLength               = 24
 	version                    = 1
-	maxMicroseconds            = time.Duration(1<<32-1) * time.Microsecond
+	longestInterval            = time.Duration(1<<32-1) * time.Microsecond
 	flagPoll              byte = 0x20
 	flagFinal             byte = 0x10
 	flagControlPlaneIndep byte = 0x08
@@ -90,7 +90,7 @@ func (p Packet) Marshal() []byte {
 	binary.BigEndian.PutUint32(b[4:], p.MyDiscriminator)
 	binary.BigEndian.PutUint32(b[8:], p.YourDiscriminator)
 	for i, d := range []time.Duration{p.DesiredMinTx, p.RequiredMinRx, p.RequiredMinEchoRx} {
-		us := min(max(d, 0), maxMicroseconds) / time.Microsecond
+		us := min(max(d, 0), longestInterval) / time.Microsecond
 		binary.BigEndian.PutUint32(b[12+4*i:], uint32(us))
 	}
 	return b

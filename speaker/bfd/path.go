@@ -2,7 +2,6 @@ package bfd
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -80,7 +79,7 @@ func (p *path) apply(e Event) {
 	if e.Received {
 		p.received++
 	}
-	e.Roll = rand.Float64()
+	e.Roll = float64(random()>>11) / (1 << 53)
 	before := p.machine
 	var packets []Packet
 	p.machine, packets = Step(p.machine, e)
@@ -121,7 +120,7 @@ func (p *path) changed(before Machine) {
 	if before.State == Up {
 		level = slog.LevelWarn
 	}
-	p.room.log.Log(nil, level, "bfd session changed", "peer", p.session.Peer,
+	p.room.log.Log(p.room.life, level, "bfd session changed", "peer", p.session.Peer,
 		"state", p.machine.State, "was", before.State, "why", p.machine.Why)
 	p.room.ring()
 }
@@ -148,8 +147,9 @@ func (p *path) end() {
 	p.ended = true
 	packet, out := p.machine.packet(false), p.out
 	time.AfterFunc(p.session.Profile.Filled().Transmit, func() {
-		out.Write(packet.Marshal()) // the second and last time: nobody is left to hear of an error
-		out.Close()
+		// The second and last time. Nobody is left to hear of an error.
+		_, _ = out.Write(packet.Marshal())
+		_ = out.Close()
 	})
 }
 
@@ -160,7 +160,8 @@ func (p *path) report() Report {
 	r := Report{
 		Session: p.session, State: m.State, Since: p.since, Diag: m.Diag, RemoteDiag: m.Remote.Diag,
 		RemoteState: m.Remote.State, Problem: p.problem, Detection: m.Detection(),
-		Sent: p.sent, Received: p.received, Refused: p.refused, Refusal: p.refusal, Ups: m.Ups, Downs: m.Downs,
+		LastDown: m.LastDown,
+		Sent:     p.sent, Received: p.received, Refused: p.refused, Refusal: p.refusal, Ups: m.Ups, Downs: m.Downs,
 	}
 	if p.problem == "" {
 		r.Transmit, r.Why = m.Interval(), m.Why

@@ -1,10 +1,10 @@
 package bfd
 
 import (
-	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -63,7 +63,7 @@ func (r *Room) listen(s Session) (*ear, error) {
 		port = portMultihop
 	}
 	config := net.ListenConfig{Control: control(func(fd int) error { return hearing(fd, k.v6) })}
-	conn, err := config.ListenPacket(context.Background(), network, fmt.Sprintf("%s:%d", address, port))
+	conn, err := config.ListenPacket(r.life, network, fmt.Sprintf("%s:%d", address, port))
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("listen for BFD on UDP port %d: another BFD daemon on this node has it", port)
 	}
@@ -80,7 +80,7 @@ func (r *Room) closeEars() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k, e := range r.ears {
-		e.conn.Close()
+		_ = e.conn.Close()
 		delete(r.ears, k)
 	}
 }
@@ -159,7 +159,7 @@ func dial(s Session) (*net.UDPConn, error) {
 		port = portMultihop
 	}
 	peer := netip.AddrPortFrom(s.Peer, uint16(port))
-	start := rand.IntN(sourcePorts)
+	start := int(random() % sourcePorts)
 	for i := range 64 {
 		local := &net.UDPAddr{IP: s.Local.AsSlice(), Zone: s.Local.Zone(), Port: firstSource + (start+i)%sourcePorts}
 		dialer := net.Dialer{LocalAddr: local, Control: control(func(fd int) error { return speaking(fd, s) })}
@@ -173,4 +173,11 @@ func dial(s Session) (*net.UDPConn, error) {
 		return conn.(*net.UDPConn), nil
 	}
 	return nil, fmt.Errorf("open BFD socket to %s: no free source port", s.Peer)
+}
+
+// random is 64 random bits, which nobody on the network can guess.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:])
 }

@@ -107,6 +107,8 @@ type Report struct {
 	Why string
 	// Refusal is why the last refused packet was refused.
 	Refusal string
+	// LastDown says what led out of Up the last time; empty for never.
+	LastDown string
 	// Transmit and Detection are the negotiated intervals.
 	Transmit, Detection time.Duration
 	// Counters since the session began.

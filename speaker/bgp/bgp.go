@@ -14,6 +14,7 @@ import (
 
 // Room runs the sessions. Make it with New; its methods may be called from any goroutine.
 type Room struct {
+	life context.Context
 	log  *slog.Logger
 	bell chan struct{}
 
@@ -25,9 +26,10 @@ type Room struct {
 	sessions map[string]*session
 }
 
-// New returns a room without sessions.
-func New(log *slog.Logger) *Room {
-	return &Room{log: log, bell: make(chan struct{}, 1), sessions: map[string]*session{}}
+// New returns a room without sessions. When the context is done, sessions end without a
+// word, like those of a process that dies; see Close and Leave for better ways.
+func New(ctx context.Context, log *slog.Logger) *Room {
+	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), sessions: map[string]*session{}}
 }
 
 // Bell rings when a session came up, went down or failed in a new way.
@@ -107,7 +109,7 @@ func (r *Room) replace(ctx context.Context, change Change, all []Route) error {
 	if change.Action == Close {
 		return err
 	}
-	s, err := newSession(r.log, r.ring, r.takeSpeaker(), change.Peer)
+	s, err := r.newSession(change.Peer)
 	if err != nil {
 		return err
 	}
@@ -134,7 +136,7 @@ func (r *Room) end(key string, words *objection) error {
 	r.mu.Lock()
 	delete(r.sessions, key)
 	r.mu.Unlock()
-	sp, err := s.end(words)
+	sp, err := s.end(r.life, words)
 	if err != nil {
 		return fmt.Errorf("stop its server: %w", err)
 	}

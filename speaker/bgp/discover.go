@@ -23,10 +23,10 @@ func discover(ctx context.Context, name string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, advertiseEvery)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer stop()
 	if err := errors.Join(advertise(conn), solicit(conn)); err != nil {
 		return netip.Addr{}, fmt.Errorf("advertise on %s: %w", name, err)
@@ -53,7 +53,7 @@ func listenNDP(name string) (*ndp.Conn, netip.Addr, error) {
 		return nil, own, fmt.Errorf("listen for neighbors on %s: %w", name, err)
 	}
 	if err := conn.JoinGroup(netip.IPv6LinkLocalAllNodes()); err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, own, fmt.Errorf("join all-nodes on %s: %w", name, err)
 	}
 	return conn, own, nil
@@ -77,7 +77,7 @@ func keepAdvertising(ctx context.Context, name string) {
 		if conn, _, err := listenNDP(name); err == nil {
 			// An error here is one of the link, which the session will feel.
 			_ = advertise(conn)
-			conn.Close()
+			_ = conn.Close()
 		}
 		select {
 		case <-ctx.Done():

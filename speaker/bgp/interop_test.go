@@ -1,6 +1,7 @@
 package bgp_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -32,7 +33,7 @@ func basic() bgp.Peer {
 }
 
 func newRoom(t testing.TB) *bgp.Room {
-	room := bgp.New(slog.New(slog.DiscardHandler))
+	room := bgp.New(context.Background(), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		if err := room.Close("test over"); err != nil {
 			t.Error(err)

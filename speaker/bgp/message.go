@@ -148,8 +148,9 @@ func appendFamily(families []Family, rf wire.RouteFamily) []Family {
 		return append(families, IPv4)
 	case wire.RF_IPv6_UC:
 		return append(families, IPv6)
+	default:
+		return families
 	}
-	return families
 }
 
 func capabilities(open *wire.BGPOpen) (all []wire.ParameterCapabilityInterface) {

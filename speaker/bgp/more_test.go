@@ -93,7 +93,7 @@ func guard(ctx context.Context, room *bgp.Room, paths *bfd.Room) {
 				want = append(want, bfd.Session{Peer: p.Address, Local: p.Local, Profile: fast})
 			}
 		}
-		paths.Apply(ctx, want)
+		paths.Apply(want)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestBFD(t *testing.T) {
 	router := startFRR(t, 64513, " neighbor 10.9.0.1 remote-as 64512\n neighbor 10.9.0.1 bfd 3 100 100\n"+
 		" address-family ipv4 unicast\n  neighbor 10.9.0.1 activate\n exit-address-family\n")
 	room, peer := newRoom(t), basic()
-	paths := bfd.New(slog.New(slog.DiscardHandler))
+	paths := bfd.New(context.Background(), slog.New(slog.DiscardHandler))
 	t.Cleanup(paths.Close)
 	go guard(t.Context(), room, paths)
 	apply(t, room, peer, v4())

@@ -42,13 +42,14 @@ type session struct {
 }
 
 // newSession starts the server and the session's goroutine.
-func newSession(log *slog.Logger, ring func(), sp *speaker, p Peer) (*session, error) {
-	if err := sp.start(context.Background(), p); err != nil {
+func (r *Room) newSession(p Peer) (*session, error) {
+	sp := r.takeSpeaker()
+	if err := sp.start(r.life, p); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(r.life)
 	s := &session{
-		log: log.With("peer", p.Key), ring: ring, speaker: sp, cancel: cancel,
+		log: r.log.With("peer", p.Key), ring: r.ring, speaker: sp, cancel: cancel,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p,
 		report: PeerReport{Key: p.Key, Address: p.Address, ASN: p.PeerASN, State: Idle, Since: time.Now()},
 	}
@@ -109,13 +110,13 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
 	local := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	if err := s.settle(ctx, local, remote); err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return err
 	}
 	gobgp, err := s.speaker.connect(ctx, p)
 	if err != nil {
-		conn.Close()
-		return errors.Join(err, s.speaker.disconnect(context.Background()))
+		_ = conn.Close()
+		return errors.Join(err, s.speaker.disconnect(ctx))
 	}
 	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed}
 	if !s.adopt(ctx, c) {
@@ -123,7 +124,7 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
 	}
 	err = p.suspect(c.run(), c)
 	s.orphan(c)
-	return errors.Join(err, s.speaker.disconnect(context.Background()))
+	return errors.Join(err, s.speaker.disconnect(ctx))
 }
 
 // adopt makes the connection the session's own, unless the session is ending.
@@ -243,9 +244,9 @@ func (s *session) drop(words *objection) {
 }
 
 // end ends the session for good, with these words or none, and returns the server.
-func (s *session) end(words *objection) (*speaker, error) {
+func (s *session) end(ctx context.Context, words *objection) (*speaker, error) {
 	s.cancel()
 	s.drop(words)
 	<-s.done
-	return s.speaker, s.speaker.stop(context.Background())
+	return s.speaker, s.speaker.stop(ctx)
 }

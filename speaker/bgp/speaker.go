@@ -62,8 +62,10 @@ func freePort() (uint16, error) {
 }
 
 // stop makes the server what newSpeaker returned, to be started again: gobgp leaks a
-// goroutine and its tables with every server that is thrown away.
+// goroutine and its tables with every server that is thrown away. It does so also if the
+// context is done.
 func (s *speaker) stop(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	err := s.server.DeletePath(ctx, &api.DeletePathRequest{TableType: api.TableType_GLOBAL})
 	return errors.Join(err, s.server.StopBgp(ctx, &api.StopBgpRequest{}))
 }
@@ -103,10 +105,11 @@ type peeked struct {
 
 func (c *peeked) ready() bool {
 	c.first = make([]byte, 1)
-	c.SetReadDeadline(time.Now().Add(dialTimeout))
-	defer c.SetReadDeadline(time.Time{})
+	if err := c.SetReadDeadline(time.Now().Add(dialTimeout)); err != nil {
+		return false
+	}
 	_, err := c.Conn.Read(c.first)
-	return err == nil
+	return errors.Join(err, c.SetReadDeadline(time.Time{})) == nil
 }
 
 // Read returns the byte that was read ahead, then the connection's.
@@ -119,8 +122,9 @@ func (c *peeked) Read(b []byte) (int, error) {
 }
 
 // disconnect forgets the peer, so that the next connect need not wait the 5 s that gobgp
-// stays idle after a session. The routes stay.
+// stays idle after a session. The routes stay. It does so also if the context is done.
 func (s *speaker) disconnect(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	return s.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: loopback})
 }
 
@@ -139,6 +143,7 @@ func (p Peer) gobgp() *api.Peer {
 		peer.Conf.PeerAsn = p.PeerASN
 	case Internal:
 		peer.Conf.PeerAsn = p.LocalASN
+	case External: // 0 is any; the filter has seen to it that it is not ours
 	}
 	if p.GracefulRestart > 0 {
 		peer.GracefulRestart = &api.GracefulRestart{

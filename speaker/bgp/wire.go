@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ func (c *connection) run() error {
 		err = fmt.Errorf("the session was ended because of the peer: %w", against)
 	}
 	c.close()
-	<-ends
+	err = cmp.Or(err, <-ends) // the other way ends because of the close
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.farewell != nil {
@@ -79,14 +80,18 @@ func (c *connection) leave(words *objection) {
 
 // tell sends a NOTIFICATION. A peer that reads nothing does not get one.
 func (c *connection) tell(words *objection) {
-	c.peer.SetWriteDeadline(time.Now().Add(time.Second)) // also ends a write that hangs
+	// The deadline also ends a write that hangs. An error below means that the peer is
+	// gone: there is nobody to tell.
+	if err := c.peer.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		return
+	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if _, err := c.peer.Write(words.notification()); err != nil {
-		return // it is gone: there is nobody to tell
+		return
 	}
 	if tcp, ok := c.peer.(*net.TCPConn); ok {
-		tcp.CloseWrite()
+		_ = tcp.CloseWrite()
 	}
 }
 
@@ -172,8 +177,10 @@ func (c *connection) write(batch []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	hold := c.settings.hold()
-	c.peer.SetWriteDeadline(time.Now().Add(hold))
-	_, err := c.peer.Write(batch)
+	err := c.peer.SetWriteDeadline(time.Now().Add(hold))
+	if err == nil {
+		_, err = c.peer.Write(batch)
+	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return fmt.Errorf("the peer has taken no data for the hold time of %s", hold)

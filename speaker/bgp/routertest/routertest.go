@@ -94,13 +94,18 @@ func NewRouter(t testing.TB, name string) *Router {
 	}
 	r := &Router{t: t, name: name, pid: cmd.Process.Pid, dir: dir}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		end(cmd)
 		r.Show()
 		os.RemoveAll(dir)
 	})
 	r.Run("ip", "link", "set", "lo", "up")
 	return r
+}
+
+// end kills the program; that it ends by a signal is no error.
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 }
 
 // Show prints the router's logs if the test failed.
@@ -135,7 +140,7 @@ func (r *Router) enter(args []string) []string {
 
 func run(t testing.TB, args []string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 	if err != nil {
@@ -150,7 +155,7 @@ func (r *Router) Link(iface string, addresses ...string) {
 	r.t.Helper()
 	pid := fmt.Sprint(r.pid)
 	Node(r.t, "ip", "link", "add", iface, "type", "veth", "peer", "name", iface, "netns", pid)
-	r.t.Cleanup(func() { exec.Command("ip", "link", "del", iface).Run() })
+	r.t.Cleanup(func() { _ = exec.Command("ip", "link", "del", iface).Run() }) // gone if the router was first
 	Node(r.t, "ip", "link", "set", iface, "up")
 	r.Run("ip", "link", "set", iface, "up")
 	for _, pair := range addresses {
@@ -176,8 +181,7 @@ func (r *Router) Start(args ...string) *exec.Cmd {
 		r.t.Fatalf("start %s: %v", args[0], err)
 	}
 	r.t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		end(cmd)
 		log.Close()
 	})
 	return cmd

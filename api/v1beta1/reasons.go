@@ -1,0 +1,119 @@
+package v1beta1
+
+// Types of conditions. Those on Services carry the group as a prefix, because the Service's conditions belong to
+// everybody.
+const (
+	// ConditionReady says whether an object does what it says.
+	ConditionReady = "Ready"
+	// ConditionOverlaps says on a pool whether it lost addresses to an earlier pool that has them too.
+	ConditionOverlaps = "Overlaps"
+	// ConditionDraining says on a pool whether Services hold addresses that it gave and would not give today.
+	ConditionDraining = "Draining"
+
+	// ConditionAllocated says on a Service whether it has the addresses it asks for.
+	ConditionAllocated = Group + "/Allocated"
+	// ConditionAnnounced says on a Service whether the network sends its addresses to a node, and to which.
+	ConditionAnnounced = Group + "/Announced"
+)
+
+// Reasons. A condition, the Event beside it, metrics and logs carry the same one, and each has a page in docs/reasons.
+const (
+	// ReasonPending means nobody has looked at the object yet.
+	ReasonPending = "Pending"
+
+	// ReasonAddressAllocated means the Service has every address it asks for.
+	ReasonAddressAllocated = "AddressAllocated"
+	// ReasonAddressKept means the Service has its addresses, but would not get one of them today: the pool shrank, is
+	// gone, or its rules changed. Addresses never move by themselves, so it stays until the Service lets it go.
+	ReasonAddressKept = "AddressKept"
+	// ReasonAddressReleased means the Service gave its addresses back, because it is no longer of type LoadBalancer.
+	ReasonAddressReleased = "AddressReleased"
+	// ReasonNoPool means there is no pool at all, or none of the name asked for.
+	ReasonNoPool = "NoPool"
+	// ReasonPoolExhausted means a pool that would serve the Service has no address left.
+	ReasonPoolExhausted = "PoolExhausted"
+	// ReasonPoolNotAllowed means a rule of the pools keeps the Service out: serviceAllocation or autoAssign.
+	ReasonPoolNotAllowed = "PoolNotAllowed"
+	// ReasonAddressNotInPool means the address asked for lies in no pool, or not in the pool asked for.
+	ReasonAddressNotInPool = "AddressNotInPool"
+	// ReasonAddressInUse means another Service holds the address asked for and neither offers to share.
+	ReasonAddressInUse = "AddressInUse"
+	// ReasonAddressReserved means the address asked for is reserved for another Service.
+	ReasonAddressReserved = "AddressReserved"
+	// ReasonAddressCooling means the address asked for was given back by another Service less than the pool's cooldown
+	// ago.
+	ReasonAddressCooling = "AddressCooling"
+	// ReasonSharingRefused means the Service asks to share the address, but not on terms its holder agrees with.
+	ReasonSharingRefused = "SharingRefused"
+	// ReasonFamilyUnavailable means no pool open to the Service has addresses of a family it needs.
+	ReasonFamilyUnavailable = "FamilyUnavailable"
+	// ReasonRequestInvalid means an annotation or field of the Service cannot be understood.
+	ReasonRequestInvalid = "RequestInvalid"
+	// ReasonClassNotOurs means the Service's loadBalancerClass is for another load balancer. Such Services are left
+	// alone entirely: the reason appears in explanations, never on the Service.
+	ReasonClassNotOurs = "ClassNotOurs"
+	// ReasonStatusOwnedByOther means another controller writes the Service's status.loadBalancer, so Fairlead keeps off.
+	ReasonStatusOwnedByOther = "StatusOwnedByOther"
+
+	// ReasonAnnounced means every address of the Service is announced by a node.
+	ReasonAnnounced = "Announced"
+	// ReasonNotAnnounced means no node announces one of the Service's addresses.
+	ReasonNotAnnounced = "NotAnnounced"
+	// ReasonNoSpeaker means no speaker runs, so nobody can announce anything.
+	ReasonNoSpeaker = "NoSpeaker"
+
+	// ReasonReady means an object is used as it is written.
+	ReasonReady = "Ready"
+	// ReasonRangeInvalid means a range cannot be used: it ends before it begins, or is not a range at all.
+	ReasonRangeInvalid = "RangeInvalid"
+	// ReasonRangeRefused means a range holds an address of a node, or addresses of Services or pods.
+	ReasonRangeRefused = "RangeRefused"
+	// ReasonReservationInvalid means a reservation can never be honoured: its address is not in the pool.
+	ReasonReservationInvalid = "ReservationInvalid"
+	// ReasonSelectorInvalid means a label selector cannot be understood; it matches nothing.
+	ReasonSelectorInvalid = "SelectorInvalid"
+	// ReasonPoolEmpty means no address is left of a pool after exclusions, refusals and overlaps.
+	ReasonPoolEmpty = "PoolEmpty"
+	// ReasonOverlap means an earlier pool, by name, has some of the same addresses; it keeps them.
+	ReasonOverlap = "Overlap"
+	// ReasonNoOverlap means no other pool has the same addresses.
+	ReasonNoOverlap = "NoOverlap"
+	// ReasonDraining means Services hold addresses of the pool that it would not give today.
+	ReasonDraining = "Draining"
+	// ReasonNotDraining means every address that Services hold from the pool is one it would give today.
+	ReasonNotDraining = "NotDraining"
+	// ReasonPoolNotFound means an advertisement names a pool that does not exist.
+	ReasonPoolNotFound = "PoolNotFound"
+
+	// ReasonNoAdvertisement means advertisements select the address's pool, but none selects the Service.
+	ReasonNoAdvertisement = "NoAdvertisement"
+	// ReasonNodeNotSelected means no advertisement of the address selects the node.
+	ReasonNodeNotSelected = "NodeNotSelected"
+	// ReasonNoInterface means the node has none of the interfaces the address could be announced on.
+	ReasonNoInterface = "NoInterface"
+)
+
+// Reasons that speakers give.
+const (
+	// ReasonNodeExcluded means the node must not announce: it has the label that excludes it from load balancers, or
+	// its network is not available.
+	ReasonNodeExcluded = "NodeExcluded"
+	// ReasonNoLocalEndpoint means the Service has externalTrafficPolicy Local and no ready endpoint on the node.
+	ReasonNoLocalEndpoint = "NoLocalEndpoint"
+	// ReasonSplit means a speaker went silent but its node still answers for the address, so nobody takes it.
+	ReasonSplit = "Split"
+	// ReasonAddressConflict means another host on the network answers for the address.
+	ReasonAddressConflict = "AddressConflict"
+	// ReasonLinkUnusable means the address cannot be answered for on one of the links it should be.
+	ReasonLinkUnusable = "LinkUnusable"
+	// ReasonFrontendTaken means another Service has the same address, protocol and port, and had it first.
+	ReasonFrontendTaken = "FrontendTaken"
+	// ReasonHealthCheckFailed means a port for health checks could not be opened.
+	ReasonHealthCheckFailed = "HealthCheckFailed"
+	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.
+	ReasonKernelSetting = "KernelSetting"
+	// ReasonForwardingFailed means the kernel did not take the last change of the forwarding table.
+	ReasonForwardingFailed = "ForwardingFailed"
+	// ReasonAnnouncingFailed means the last round of announcing ended with an error.
+	ReasonAnnouncingFailed = "AnnouncingFailed"
+)

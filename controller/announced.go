@@ -1,0 +1,135 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/controller/ipam"
+)
+
+// announcers is who announces what, as the speakers tell it.
+type announcers struct {
+	speakers int
+	byAddr   map[netip.Addr]announcer
+	problems map[string][]string // by object
+}
+
+type announcer struct {
+	node, link string
+	since      metav1.Time
+}
+
+// readAnnouncers reads all speakers. If two tell of one address, the later claim counts: the other node died with it.
+func readAnnouncers(speakers []v1beta1.Speaker) announcers {
+	a := announcers{speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, problems: map[string][]string{}}
+	for _, speaker := range speakers {
+		for _, announced := range speaker.Status.Addresses {
+			addr, err := netip.ParseAddr(announced.Address)
+			if err != nil {
+				continue
+			}
+			next := announcer{node: speaker.Name, link: announced.Link}
+			if announced.Since != nil {
+				next.since = *announced.Since
+			}
+			if have, ok := a.byAddr[addr]; !ok || later(next, have) {
+				a.byAddr[addr] = next
+			}
+		}
+		for _, problem := range speaker.Status.Problems {
+			a.problems[problem.Object] = append(a.problems[problem.Object], speaker.Name+": "+cmp.Or(problem.Message, problem.Reason))
+		}
+	}
+	for _, problems := range a.problems {
+		slices.Sort(problems)
+	}
+	return a
+}
+
+func later(a, b announcer) bool {
+	if !a.since.Equal(&b.since) {
+		return b.since.Before(&a.since)
+	}
+	return a.node < b.node
+}
+
+// patience is how long a new address may be without a node before that is bad news.
+const patience = 15 * time.Second
+
+// condition returns the condition Announced of a Service. There is none for a Service without an address of ours.
+func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition metav1.Condition, ok bool) {
+	if len(g.Addrs) == 0 || e.claim.Foreign != "" {
+		return condition, false
+	}
+	condition = metav1.Condition{Type: v1beta1.ConditionAnnounced, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonAnnounced}
+	by, missing := make([]string, 0, len(g.Addrs)), make([]string, 0, len(g.Addrs))
+	for _, addr := range g.Addrs {
+		if who, ok := a.byAddr[addr]; ok {
+			by = append(by, addr.String()+" by "+who.String())
+		} else {
+			missing = append(missing, addr.String())
+		}
+	}
+	condition.Message = strings.Join(by, ", ")
+	if len(missing) > 0 {
+		condition.Status = metav1.ConditionFalse
+		condition.Reason, condition.Message = a.nobody(e, missing, by)
+	}
+	if condition.Status == metav1.ConditionFalse && len(a.problemsOf(e)) == 0 && impatience(e, now) < patience {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionUnknown, v1beta1.ReasonPending, "waiting for a node to announce "+strings.Join(missing, ", ")
+	}
+	return condition, true
+}
+
+// impatience returns for how long a Service has been waiting for a first node.
+func impatience(e entry, now time.Time) time.Duration {
+	have := meta.FindStatusCondition(e.service.Status.Conditions, v1beta1.ConditionAnnounced)
+	switch {
+	case have == nil:
+		return 0
+	case have.Status != metav1.ConditionUnknown:
+		return patience
+	}
+	return now.Sub(have.LastTransitionTime.Time)
+}
+
+func (a announcers) problemsOf(e entry) []string {
+	if len(a.problems) == 0 {
+		return nil
+	}
+	return a.problems["service/"+e.claim.Service.String()]
+}
+
+func (w announcer) String() string {
+	if w.link == "" {
+		return "node " + w.node
+	}
+	return fmt.Sprintf("node %s on %s", w.node, w.link)
+}
+
+// nobody says why addresses are not announced, as far as the speakers know.
+func (a announcers) nobody(e entry, missing, by []string) (reason, message string) {
+	if a.speakers == 0 {
+		return v1beta1.ReasonNoSpeaker, "no speaker has reported: see whether the pods of the DaemonSet fairlead-speaker run"
+	}
+	message = "no node announces " + strings.Join(missing, ", ")
+	if problems := a.problemsOf(e); len(problems) > 0 {
+		const most = 5
+		if len(problems) > most {
+			problems = append(problems[:most:most], fmt.Sprintf("and %d more", len(problems)-most))
+		}
+		message += ": " + strings.Join(problems, "; ")
+	}
+	if len(by) > 0 {
+		message += "; announced: " + strings.Join(by, ", ")
+	}
+	return v1beta1.ReasonNotAnnounced, message
+}

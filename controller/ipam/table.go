@@ -1,0 +1,221 @@
+package ipam
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead/fairlead/config"
+)
+
+// table is who sits where while Assign decides. Seats are only ever taken, never freed: what a Service gives up is free
+// in the next call.
+type table struct {
+	config  config.Config
+	claims  []*Claim       // by namespace and name
+	kept    [][]netip.Addr // for each claim what it holds and keeps
+	seats   map[netip.Addr]seat
+	sharing map[string][]netip.Addr // by key, the addresses that are shared under it
+
+	cooling  map[netip.Addr]Release
+	cooled   map[types.NamespacedName][]netip.Addr // addresses that cool down, by the Service that gave them back
+	reserved map[types.NamespacedName][]netip.Addr
+
+	pools   []*poolState // in the order in which they are tried
+	byIndex []*poolState // by position in config.Pools
+}
+
+// seat holds the claims that have one address: almost always one.
+type seat struct {
+	first int
+	more  []int
+}
+
+func (s seat) all() []int { return append([]int{s.first}, s.more...) }
+
+// poolState is a pool with how far it was searched. Seats are only ever taken, so a search never has to go back.
+type poolState struct {
+	*config.Pool
+	used    map[config.Family]int64
+	cursors map[config.Family]*cursor
+}
+
+// cursor is a place in a pool's spans.
+type cursor struct {
+	span int
+	addr netip.Addr // the zero address: the beginning of the span
+}
+
+func newTable(c config.Config, claims []Claim, released []Release, now time.Time) *table {
+	sorted := make([]*Claim, len(claims))
+	for i := range claims {
+		sorted[i] = &claims[i]
+	}
+	slices.SortFunc(sorted, func(a, b *Claim) int { return compareServices(a.Service, b.Service) })
+	t := &table{
+		config:   c,
+		claims:   sorted,
+		kept:     make([][]netip.Addr, len(sorted)),
+		seats:    make(map[netip.Addr]seat, len(claims)),
+		sharing:  map[string][]netip.Addr{},
+		cooling:  map[netip.Addr]Release{},
+		cooled:   map[types.NamespacedName][]netip.Addr{},
+		reserved: map[types.NamespacedName][]netip.Addr{},
+	}
+	for i := range c.Pools {
+		t.addPool(&c.Pools[i])
+	}
+	t.pools = slices.Clone(t.byIndex)
+	slices.SortFunc(t.pools, func(a, b *poolState) int {
+		if a.Before(*b.Pool) {
+			return -1
+		}
+		return 1
+	})
+	t.addReleases(released, now)
+	return t
+}
+
+func (t *table) addPool(pool *config.Pool) {
+	t.byIndex = append(t.byIndex, &poolState{
+		Pool:    pool,
+		used:    map[config.Family]int64{},
+		cursors: map[config.Family]*cursor{config.IPv4: {}, config.IPv6: {}},
+	})
+	for addr, service := range pool.Reservations {
+		t.reserved[service] = append(t.reserved[service], addr)
+	}
+	for _, addrs := range t.reserved {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+	}
+}
+
+func (t *table) addReleases(released []Release, now time.Time) {
+	for _, r := range released {
+		pool := t.poolOf(r.Addr)
+		if pool == nil || !now.Before(r.At.Add(pool.Cooldown)) {
+			continue
+		}
+		if other, ok := t.cooling[r.Addr]; ok && !laterRelease(r, other) {
+			continue
+		}
+		t.cooling[r.Addr] = r
+	}
+	for addr, r := range t.cooling {
+		t.cooled[r.Service] = append(t.cooled[r.Service], addr)
+	}
+	for _, addrs := range t.cooled {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+	}
+}
+
+// laterRelease orders two releases of one address, so that the order of the list does not matter.
+func laterRelease(a, b Release) bool {
+	return cmp.Or(a.At.Compare(b.At), compareServices(a.Service, b.Service)) > 0
+}
+
+func (t *table) poolOf(addr netip.Addr) *poolState {
+	i, ok := t.config.PoolOf(addr)
+	if !ok {
+		return nil
+	}
+	return t.byIndex[i]
+}
+
+// seatHolders seats every claim at every address it holds, then settles who keeps those that several hold.
+func (t *table) seatHolders() {
+	var crowded []netip.Addr
+	for i := range t.claims {
+		claim := t.claims[i]
+		for _, addr := range claim.Held {
+			if t.take(i, addr) {
+				crowded = append(crowded, addr)
+			}
+			if t.wanted(claim, addr) {
+				t.kept[i] = append(t.kept[i], addr)
+			}
+		}
+	}
+	slices.SortFunc(crowded, netip.Addr.Compare)
+	for _, addr := range slices.Compact(crowded) {
+		t.settle(addr)
+	}
+	for i := range t.claims {
+		for _, addr := range t.kept[i] {
+			t.offer(i, addr)
+		}
+	}
+}
+
+// wanted reports whether a claim still wants a held address at all: it does not want a family that it no longer has.
+func (t *table) wanted(claim *Claim, addr netip.Addr) bool {
+	return !claim.Leaving && (claim.Invalid != "" || slices.Contains(claim.Families, config.FamilyOf(addr)))
+}
+
+// settle decides who keeps an address that several claims hold: those that share it by consent. Where there is none, a
+// claim that did not change its terms goes before one that did, then the older one.
+func (t *table) settle(addr netip.Addr) {
+	order := t.seats[addr].all()
+	slices.SortFunc(order, t.byPrecedence)
+	var staying []int
+	for _, i := range order {
+		refused := slices.ContainsFunc(staying, func(j int) bool { return shareRefusal(t.claims[i], t.claims[j]) != "" })
+		if refused && t.claims[i].Foreign == "" {
+			t.kept[i] = slices.DeleteFunc(t.kept[i], func(a netip.Addr) bool { return a == addr })
+			continue
+		}
+		staying = append(staying, i)
+	}
+	slices.Sort(staying) // so that messages name the same holder each time
+	t.seats[addr] = seat{staying[0], staying[1:]}
+}
+
+func (t *table) byPrecedence(i, j int) int {
+	a, b := t.claims[i], t.claims[j]
+	return cmp.Or(
+		-compareBool(a.Foreign != "", b.Foreign != ""),
+		compareBool(a.Leaving, b.Leaving),
+		compareBool(a.Changed, b.Changed),
+		t.byAge(i, j),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// take seats a claim at an address and reports whether somebody sat there already.
+func (t *table) take(i int, addr netip.Addr) (crowded bool) {
+	s, taken := t.seats[addr]
+	if taken {
+		t.seats[addr] = seat{s.first, append(s.more, i)}
+		return true
+	}
+	t.seats[addr] = seat{first: i}
+	if pool := t.poolOf(addr); pool != nil {
+		pool.used[config.FamilyOf(addr)]++
+	}
+	return false
+}
+
+// offer remembers that an address is shared under its holder's key.
+func (t *table) offer(i int, addr netip.Addr) {
+	if key := t.claims[i].Sharing.Key; key != "" && !slices.Contains(t.sharing[key], addr) {
+		t.sharing[key] = append(t.sharing[key], addr)
+	}
+}
+
+// seat gives a claim an address that find found.
+func (t *table) seat(i int, addr netip.Addr) {
+	t.take(i, addr)
+	t.offer(i, addr)
+}

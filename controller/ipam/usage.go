@@ -1,0 +1,63 @@
+package ipam
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead/fairlead/config"
+)
+
+// Usage is how much of a pool is used.
+type Usage struct {
+	Pool      string
+	Assigned  map[config.Family]int64
+	Available map[config.Family]int64
+	Draining  []types.NamespacedName // Services that hold an address from the pool which it would not give today: sorted
+}
+
+// Use counts, for each pool of the configuration and in its order, what grants take of it.
+func Use(c config.Config, grants []Grant) []Usage {
+	usage := make([]Usage, len(c.Pools))
+	for i, pool := range c.Pools {
+		usage[i] = Usage{Pool: pool.Name, Assigned: map[config.Family]int64{}, Available: map[config.Family]int64{}}
+	}
+	seen := make(map[netip.Addr]struct{}, len(grants))
+	for _, g := range grants {
+		for i, addr := range g.Addrs {
+			in, ok := c.PoolOf(addr)
+			if _, again := seen[addr]; ok && !again {
+				usage[in].Assigned[config.FamilyOf(addr)]++
+			}
+			seen[addr] = struct{}{}
+			if from := origin(c, g, i); from >= 0 && (!ok || from != in || slices.Contains(g.Kept, addr)) {
+				usage[from].drain(g.Service)
+			}
+		}
+	}
+	for i, pool := range c.Pools {
+		for _, family := range []config.Family{config.IPv4, config.IPv6} {
+			usage[i].Available[family] = pool.Size(family)
+			if pool.Size(family) < math.MaxInt64 {
+				usage[i].Available[family] -= usage[i].Assigned[family]
+			}
+		}
+	}
+	return usage
+}
+
+// origin returns the position of the pool that an address of a grant came from, -1 if it is gone or unknown.
+func origin(c config.Config, g Grant, i int) int {
+	if i >= len(g.Pools) || g.Pools[i] == "" {
+		return -1
+	}
+	return c.PoolNamed(g.Pools[i])
+}
+
+func (u *Usage) drain(service types.NamespacedName) {
+	if !slices.Contains(u.Draining, service) {
+		u.Draining = append(u.Draining, service)
+	}
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/config"
+)
+
+// TestOnAPIServer runs the controller, with its generated roles, against a real API server.
+func TestOnAPIServer(t *testing.T) {
+	p := startPlane(t)
+	p.run(t, p.buildController(t))
+
+	t.Run("the gossip key is made once", func(t *testing.T) {
+		var secret corev1.Secret
+		eventually(t, 30*time.Second, func() error {
+			return p.admin.Get(context.Background(), client.ObjectKey{Namespace: testNamespace, Name: gossipSecret}, &secret)
+		})
+		if len(secret.Data["key"]) != gossipLength {
+			t.Errorf("the key has %d bytes, want %d", len(secret.Data["key"]), gossipLength)
+		}
+	})
+	t.Run("manifests for MetalLB work after changing one line", func(t *testing.T) { checkMetalLBManifest(t, p) })
+	t.Run("kubectl is told what is wrong", func(t *testing.T) { checkRefused(t, p) })
+	t.Run("a Service gets an address", func(t *testing.T) { checkAddress(t, p) })
+	t.Run("a Service that changes its type gives it back", func(t *testing.T) { checkReleased(t, p) })
+	t.Run("another controller's status stays", func(t *testing.T) { checkForeign(t, p) })
+	t.Run("ranges of the cluster itself are refused", func(t *testing.T) { checkTaken(t, p) })
+}
+
+func checkMetalLBManifest(t *testing.T, p *plane) {
+	const manifest = `
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata:
+  name: first-pool
+  namespace: metallb-system
+spec:
+  addresses:
+  - 192.168.10.0/24
+  - 192.168.9.1-192.168.9.5
+  - fc00:f853:0ccd:e799::/124
+---
+apiVersion: fairlead.dev/v1beta1
+kind: L2Advertisement
+metadata:
+  name: example
+  namespace: metallb-system
+spec:
+  ipAddressPools:
+  - first-pool
+`
+	for range 2 { // applying again changes nothing
+		if out, err := p.kubectl(t, manifest, "apply", "-f", "-"); err != nil {
+			t.Fatalf("apply: %v\n%s", err, out)
+		}
+	}
+	if out, err := p.kubectl(t, "", "wait", "--for=condition=Ready", "--timeout=20s", "fairlead", "--all"); err != nil {
+		t.Errorf("wait: %v\n%s", err, out)
+	}
+	out, err := p.kubectl(t, "", "get", "fairlead", "--no-headers")
+	if err != nil || !strings.Contains(out, "ipaddresspool.fairlead.dev/first-pool   True   Ready   0     261   0     16") {
+		t.Errorf("get fairlead: %v\n%s", err, out)
+	}
+}
+
+func checkRefused(t *testing.T, p *plane) {
+	out, err := p.kubectl(t, `
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: {name: wrong}
+spec: {addresses: [192.168.1.240-250]}
+`, "apply", "-f", "-")
+	const want = `The IPAddressPool "wrong" is invalid: spec.addresses[0]: Invalid value: "192.168.1.240-250": "192.168.1.240-250" is not a range of addresses: write a CIDR such as 192.168.10.0/24 or fd00:10::/112, or first-last such as 192.168.10.5-192.168.10.20`
+	if diff := cmp.Diff(want, strings.TrimSpace(out)); err == nil || diff != "" {
+		t.Errorf("kubectl says (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+func loadBalancer(name string) *corev1.Service {
+	policy := corev1.IPFamilyPolicyPreferDualStack
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilyPolicy: &policy, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+}
+
+// get reads a Service.
+func (p *plane) get(t *testing.T, name string) *corev1.Service {
+	t.Helper()
+	service := &corev1.Service{}
+	if err := p.admin.Get(context.Background(), client.ObjectKey{Namespace: "default", Name: name}, service); err != nil {
+		t.Fatal(err)
+	}
+	return service
+}
+
+// expect waits until a Service has these addresses, and its condition Allocated this reason.
+func (p *plane) expect(t *testing.T, name, reason string, addresses ...string) *corev1.Service {
+	t.Helper()
+	var service *corev1.Service
+	eventually(t, 20*time.Second, func() error {
+		service = p.get(t, name)
+		var got []string
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			got = append(got, ingress.IP)
+		}
+		gotReason := ""
+		if condition := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAllocated); condition != nil {
+			gotReason = condition.Reason
+		}
+		if !slices.Equal(got, addresses) || gotReason != reason {
+			return fmt.Errorf("%s has %v, %q; want %v, %q", name, got, gotReason, addresses, reason)
+		}
+		return nil
+	})
+	return service
+}
+
+func checkAddress(t *testing.T, p *plane) {
+	p.create(t, loadBalancer("web"))
+	service := p.expect(t, "web", v1beta1.ReasonAddressAllocated, "192.168.10.0", "fc00:f853:ccd:e799::")
+	if from := service.Annotations[config.AllocatedFrom]; from != "first-pool" {
+		t.Errorf("annotation %s is %q", config.AllocatedFrom, from)
+	}
+	eventually(t, 10*time.Second, func() error {
+		var events eventsv1.EventList
+		if err := p.admin.List(context.Background(), &events, client.InNamespace("default")); err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Regarding.Name == "web" && e.Reason == v1beta1.ReasonAddressAllocated && e.Type == corev1.EventTypeNormal {
+				return nil
+			}
+		}
+		return fmt.Errorf("no Event in %d", len(events.Items))
+	})
+	metav1.SetMetaDataAnnotation(&service.ObjectMeta, "metallb.io/loadBalancerIPs", "192.168.9.3,fc00:f853:ccd:e799::9")
+	if err := p.admin.Update(context.Background(), service); err != nil {
+		t.Fatal(err)
+	}
+	p.expect(t, "web", v1beta1.ReasonAddressAllocated, "192.168.9.3", "fc00:f853:ccd:e799::9")
+}
+
+func checkReleased(t *testing.T, p *plane) {
+	service := p.get(t, "web")
+	service.Spec.Type = corev1.ServiceTypeClusterIP
+	if err := p.admin.Update(context.Background(), service); err != nil {
+		t.Fatal(err)
+	}
+	service = p.expect(t, "web", "")
+	if from, ok := service.Annotations[config.AllocatedFrom]; ok {
+		t.Errorf("annotation %s is left: %q", config.AllocatedFrom, from)
+	}
+	if len(service.Status.Conditions) > 0 {
+		t.Errorf("conditions are left: %v", service.Status.Conditions)
+	}
+}
+
+func checkForeign(t *testing.T, p *plane) {
+	service := loadBalancer("foreign")
+	service.Spec.Type = corev1.ServiceTypeClusterIP
+	p.create(t, service)
+	service.Spec.Type = corev1.ServiceTypeLoadBalancer
+	class := "example.com/other" // so that Fairlead does not come first
+	service.Spec.LoadBalancerClass = &class
+	if err := p.admin.Update(context.Background(), service); err != nil {
+		t.Fatal(err)
+	}
+	p.create(t, loadBalancer("plain"))
+	p.expect(t, "plain", v1beta1.ReasonAddressAllocated, "192.168.10.0", "fc00:f853:ccd:e799::")
+	plain := p.get(t, "plain")
+	plain.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.1"}}
+	if err := p.admin.Status().Update(context.Background(), plain, client.FieldOwner("cloud-provider")); err != nil {
+		t.Fatal(err)
+	}
+	p.expect(t, "plain", v1beta1.ReasonStatusOwnedByOther, "203.0.113.1")
+	if got := p.get(t, "foreign").Status; len(got.Conditions) > 0 || len(got.LoadBalancer.Ingress) > 0 {
+		t.Errorf("a Service of another class has %v", got)
+	}
+}
+
+func checkTaken(t *testing.T, p *plane) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}, Spec: corev1.NodeSpec{PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24"}}}
+	p.create(t, node)
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "172.30.0.11"}}
+	if err := p.admin.Status().Update(context.Background(), node); err != nil {
+		t.Fatal(err)
+	}
+	for name, addresses := range map[string]string{"on-node": "172.30.0.0/24", "on-pods": "10.244.1.128/25", "on-services": "10.96.5.0/24"} {
+		pool := &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		pool.Spec.Addresses = []v1beta1.AddressRange{v1beta1.AddressRange(addresses)}
+		p.create(t, pool)
+		eventually(t, 20*time.Second, func() error {
+			if err := p.admin.Get(context.Background(), client.ObjectKey{Name: name}, pool); err != nil {
+				return err
+			}
+			ready := meta.FindStatusCondition(pool.Status.Conditions, v1beta1.ConditionReady)
+			if ready == nil || ready.Reason != v1beta1.ReasonRangeRefused {
+				return fmt.Errorf("%s: %v", name, ready)
+			}
+			return nil
+		})
+	}
+}

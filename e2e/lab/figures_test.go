@@ -1,0 +1,60 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMeasure(t *testing.T) {
+	cut := time.Unix(1000, 0)
+	at := func(after, took time.Duration, ok bool) attempt {
+		return attempt{Start: cut.Add(after), Took: took, OK: ok}
+	}
+	ms := time.Millisecond
+	tests := map[string]struct {
+		attempts []attempt
+		want     outage
+	}{
+		"nothing fails": {
+			attempts: []attempt{at(-10*ms, ms, true), at(0, ms, true), at(10*ms, ms, true)},
+			want:     outage{Host: "node1", FirstSuccess: 0.001, Attempts: 2},
+		},
+		"an attempt that failed before the cut does not count": {
+			attempts: []attempt{at(-10*ms, ms, false), at(0, ms, true)},
+			want:     outage{Host: "node1", FirstSuccess: 0.001, Attempts: 1},
+		},
+		"failures after the first success count": {
+			attempts: []attempt{at(0, 300*ms, false), at(500*ms, 2*ms, true), at(900*ms, 300*ms, false), at(950*ms, ms, true)},
+			want:     outage{Host: "node1", FirstSuccess: 0.502, LastFailure: 0.9, Attempts: 4, Failed: 2},
+		},
+		"nothing succeeds": {
+			attempts: []attempt{at(0, 300*ms, false)},
+			want:     outage{Host: "node1", FirstSuccess: -1, Attempts: 1, Failed: 1},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, measure("node1", cut, test.attempts)); diff != "" {
+				t.Errorf("measure (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSpreadOf(t *testing.T) {
+	for _, test := range []struct {
+		values []float64
+		want   spread
+	}{
+		{nil, spread{}},
+		{[]float64{3}, spread{3, 3}},
+		{[]float64{3, 1, 2}, spread{2, 3}},
+		{[]float64{4, 1, 2, 3}, spread{2.5, 4}},
+	} {
+		if got := spreadOf(test.values); got != test.want {
+			t.Errorf("spreadOf(%v) = %v, want %v", test.values, got, test.want)
+		}
+	}
+}

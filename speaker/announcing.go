@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/speaker/l2"
+	"github.com/fairlead/fairlead/speaker/links"
+	"github.com/fairlead/fairlead/speaker/members"
+)
+
+// settleTime is how long a speaker that just started waits for gossip to find
+// its peers before it takes anything.
+const settleTime = 3 * time.Second
+
+// announceState is what the announcing loop reached, for status.
+type announceState struct {
+	Verdicts []Verdict
+	Held     []hold
+	Refused  []refused
+	States   []l2.State
+	Wire     []l2.LinkCounters
+	Members  []members.Member
+	Links    []links.Link
+	Error    string
+}
+
+// announcing keeps this node answering for the addresses that are its own.
+type announcing struct {
+	log       *slog.Logger
+	node      string
+	memory    *memory
+	gossip    *members.Gossip
+	port      uint16 // of gossip
+	responder *l2.Responder
+	asker     *l2.Responder // only asks the wire, so that asking never delays answering
+	bell      chan struct{}
+	dead      func(map[string]bool) // told which nodes went silent
+	report    func()                // called after every round
+
+	state atomic.Pointer[announceState]
+
+	started time.Time
+	peers   int
+	held    map[netip.Addr]hold
+	no      map[netip.Addr]refused
+	asking  map[netip.Addr]bool
+	answers chan asked
+	meta    []byte
+	before  World     // of the round before
+	rounds  uint64    // how often all was announced anew
+	heard   time.Time // when another host was last heard using an address of ours
+}
+
+// asked is what the wire said.
+type asked struct {
+	about []l2.Announcement
+	seen  []l2.Sighting
+	err   error
+}
+
+// run loops until ctx ends, then hands the addresses over and says goodbye.
+func (a *announcing) run(ctx context.Context) error {
+	a.started = time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if err := a.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
+			a.log.Error("announce", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return a.leave(context.WithoutCancel(ctx))
+		case <-a.bell:
+		case <-tick.C:
+		}
+	}
+}
+
+// round reads the world, decides, and makes it so.
+func (a *announcing) round(ctx context.Context) error {
+	all, err := links.Snapshot()
+	if err != nil {
+		return fmt.Errorf("read the links: %w", err)
+	}
+	w, found, err := a.world(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.tell(all); err != nil {
+		return err
+	}
+	if !a.settled(found) {
+		return nil
+	}
+	now := time.Now()
+	verdicts := Decide(w)
+	a.hear(verdicts, w, now)
+	if again(a.before, w, verdicts) || a.challenged(verdicts) {
+		a.rounds++
+	}
+	a.before = w
+	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
+	reached, err := a.apply(ctx, todo, w.Node, all)
+	a.ask(ctx, todo, all)
+	a.forget(verdicts)
+	if err == nil {
+		err = a.tell(all)
+	}
+	state := announceState{
+		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
+		States: reached.States, Wire: reached.Links, Members: found, Links: all,
+	}
+	if err != nil {
+		state.Error = err.Error()
+	}
+	a.state.Store(&state)
+	a.report()
+	return err
+}
+
+// world reads the cluster and the members, and tells who went silent.
+func (a *announcing) world(ctx context.Context) (World, []members.Member, error) {
+	s, err := a.memory.snapshot(ctx)
+	if err != nil {
+		return World{}, nil, err
+	}
+	w := s.world(a.node)
+	a.peers = len(s.Peers)
+	var sockets []netip.AddrPort
+	for _, peer := range s.Peers {
+		sockets = append(sockets, netip.AddrPortFrom(peer, a.port))
+	}
+	a.gossip.SetPeers(sockets)
+	found := a.gossip.Snapshot()
+	w.Members, w.Now = readMembers(found), time.Now()
+	silent := map[string]bool{}
+	for _, m := range w.Members {
+		if m.Life == Dead {
+			silent[m.Name] = true
+		}
+	}
+	a.dead(silent)
+	return w, found, nil
+}
+
+// settled tells whether gossip has found its peers, or had its time to.
+func (a *announcing) settled(found []members.Member) bool {
+	if time.Since(a.started) > settleTime {
+		return true
+	}
+	alive := 0
+	for _, m := range found {
+		if m.State == members.Alive {
+			alive++
+		}
+	}
+	return alive > a.peers
+}
+
+// challenged tells whether another host was heard using an address that is ours
+// since the last time: who hears it must hear us, too.
+func (a *announcing) challenged(verdicts []Verdict) bool {
+	ours := map[netip.Addr]bool{}
+	for _, v := range verdicts {
+		ours[v.Address] = v.Owner == a.node
+	}
+	last := a.heard
+	for _, state := range a.responder.Report().States {
+		if ours[state.Address] && state.Foreign.At.After(a.heard.Add(time.Second)) && state.Foreign.At.After(last) {
+			last = state.Foreign.At
+		}
+	}
+	challenged := last.After(a.heard)
+	a.heard = last
+	return challenged
+}
+
+// hear takes what the wire said since the last round.
+func (a *announcing) hear(verdicts []Verdict, w World, now time.Time) {
+	for {
+		var heard asked
+		select {
+		case heard = <-a.answers:
+		default:
+			return
+		}
+		for _, wish := range heard.about {
+			delete(a.asking, wish.Address)
+			i := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Address == wish.Address })
+			if i < 0 || verdicts[i].Owner != w.Node {
+				continue
+			}
+			a.hearOne(wish, verdicts[i], heard, w, now)
+		}
+	}
+}
+
+func (a *announcing) hearOne(wish l2.Announcement, v Verdict, heard asked, w World, now time.Time) {
+	if heard.err != nil {
+		a.log.Warn("ask the wire", "address", wish.Address, "error", heard.err)
+		return
+	}
+	no := answer(v, heard.seen, w, now)
+	if no == nil {
+		delete(a.no, v.Address)
+		a.held[v.Address] = hold{wish, v}
+		return
+	}
+	if a.no[v.Address].Reason != no.Reason {
+		a.log.Warn("address not taken", "address", v.Address, "reason", no.Reason, "message", no.Message)
+	}
+	a.no[v.Address] = *no
+}
+
+// apply answers for what is held, and logs what changed hands.
+func (a *announcing) apply(ctx context.Context, todo steps, node string, all []links.Link) (l2.Report, error) {
+	var want []l2.Announcement
+	next := map[netip.Addr]hold{}
+	for _, h := range todo.Hold {
+		want = append(want, h.Announcement)
+		next[h.Announcement.Address] = h
+	}
+	reached, err := a.responder.Apply(ctx, want, all)
+	for address, h := range next {
+		if before, had := a.held[address]; h.Verdict.Owner == node && (!had || !before.Announcement.Until.IsZero()) {
+			a.log.Info("address announced", "address", address, "links", h.Announcement.Links, "message", h.Verdict.Message)
+		}
+	}
+	for address := range a.held {
+		if _, has := next[address]; !has {
+			a.log.Info("address withdrawn", "address", address)
+		}
+	}
+	for _, state := range reached.States {
+		if state.Handed {
+			delete(next, state.Address)
+		}
+	}
+	a.held = next
+	return reached, err
+}
+
+// ask asks the wire, in the background, about what it is not being asked already.
+func (a *announcing) ask(ctx context.Context, todo steps, all []links.Link) {
+	var about []l2.Announcement
+	for _, wish := range todo.Ask {
+		if !a.asking[wish.Address] {
+			a.asking[wish.Address] = true
+			about = append(about, wish)
+		}
+	}
+	if len(about) == 0 {
+		return
+	}
+	go func() {
+		seen, err := a.asker.Probe(ctx, about, all, todo.Wait)
+		select {
+		case a.answers <- asked{about, seen, err}:
+			ring(a.bell)
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// forget drops refusals of addresses that are no longer ours to take.
+func (a *announcing) forget(verdicts []Verdict) {
+	ours := map[netip.Addr]bool{}
+	for _, v := range verdicts {
+		ours[v.Address] = v.Owner == a.node
+	}
+	maps.DeleteFunc(a.no, func(address netip.Addr, _ refused) bool { return !ours[address] })
+}
+
+// tell lets the other speakers know this node's links and addresses.
+func (a *announcing) tell(all []links.Link) error {
+	meta, err := newMeta(all, a.owned()).encode()
+	if err != nil || bytes.Equal(meta, a.meta) {
+		return err
+	}
+	if err := a.gossip.SetMeta(meta); err != nil {
+		return fmt.Errorf("tell the other speakers about this node: %w", err)
+	}
+	a.meta = meta
+	return nil
+}
+
+// owned returns the addresses this node means to keep, sorted.
+func (a *announcing) owned() []netip.Addr {
+	var found []netip.Addr
+	for address, h := range a.held {
+		if h.Announcement.Until.IsZero() {
+			found = append(found, address)
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return found
+}
+
+// leave says goodbye, goes on answering until the others have taken over, and stops.
+func (a *announcing) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handoverTime)
+	defer cancel()
+	var want []l2.Announcement
+	until := time.Now().Add(handoverTime)
+	for _, h := range a.held {
+		h.Announcement.Until = until
+		want = append(want, h.Announcement)
+	}
+	all, err := links.Snapshot()
+	if err == nil {
+		_, err = a.responder.Apply(ctx, want, all)
+	}
+	if err != nil {
+		a.log.Error("hand the addresses over", "error", err)
+	}
+	if err := a.gossip.Leave(ctx); err != nil {
+		a.log.Error("leave the other speakers", "error", err)
+	}
+	a.waitHanded(ctx, len(want))
+	a.log.Info("addresses handed over", "count", len(want))
+	return a.responder.Close()
+}
+
+// waitHanded waits until every address was heard from a successor or ctx ends.
+func (a *announcing) waitHanded(ctx context.Context, count int) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for count > 0 {
+		waiting := false
+		for _, state := range a.responder.Report().States {
+			waiting = waiting || (!state.Handed && state.Problem == "")
+		}
+		if !waiting {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/health"
+	"github.com/fairlead/fairlead/speaker/nft"
+)
+
+// healEvery is how often the kernel's table is read back although nothing
+// is known to have changed it.
+const healEvery = 5 * time.Minute
+
+// retryFirst and retryMost bound the wait after a failed attempt.
+const (
+	retryFirst = 200 * time.Millisecond
+	retryMost  = 10 * time.Second
+)
+
+// forwardState is what the forwarding loop reached, for status and health.
+type forwardState struct {
+	Active     bool
+	Mode       string
+	Reason     string
+	Message    string
+	Generation int64
+	Services   int
+	Endpoints  int
+	LastSync   time.Time
+	LastError  string
+	Problems   []problem
+}
+
+// forwarding keeps the kernel's table equal to the Services. Its cost follows
+// the change: a Service is translated again only when it, one of its
+// EndpointSlices, or something all translations depend on has changed.
+type forwarding struct {
+	log    *slog.Logger
+	read   *reader
+	mode   string
+	dirty  *dirty
+	kernel chan struct{} // rung by nft when somebody else changed our table
+	world  chan struct{} // rung when something all translations depend on may have changed
+	dead   func() map[string]bool
+	others func(context.Context) string // names another live service proxy, or ""
+	open   func() (*nft.Table, error)
+	report func() // called after every state change
+
+	state atomic.Pointer[forwardState]
+
+	table    *nft.Table
+	env      environment
+	problems map[string][]forward.Reason
+	health   *health.Server
+	healthz  string // address of /healthz and /livez
+	sysctls  string // where /proc/sys/net is
+	kernelIs *nft.Kernel
+	checks   map[string]health.Check // of Services with a health check node port
+	known    map[string]bool         // Services that the table has something of
+	// balancers counts, for every address a load balancer gave, the Services that have it.
+	balancers map[netip.Addr]int
+	given     map[string][]netip.Addr
+	wait      time.Duration
+}
+
+func newForwarding() *forwarding {
+	return &forwarding{
+		problems:  map[string][]forward.Reason{},
+		checks:    map[string]health.Check{},
+		known:     map[string]bool{},
+		balancers: map[netip.Addr]int{},
+		given:     map[string][]netip.Addr{},
+	}
+}
+
+// run loops until ctx ends. It leaves the table in place: forwarding goes on
+// while the speaker restarts.
+func (f *forwarding) run(ctx context.Context) error {
+	defer func() {
+		if f.table != nil {
+			_ = f.table.Close()
+		}
+	}()
+	full := true
+	proxies := time.NewTicker(10 * time.Second)
+	defer proxies.Stop()
+	heal := time.NewTicker(healEvery)
+	defer heal.Stop()
+	for {
+		full = f.round(ctx, full)
+		var retry <-chan time.Time
+		if f.wait > 0 {
+			retry = time.After(f.wait)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.dirty.bell:
+		case <-f.kernel:
+		case <-f.world:
+		case <-retry:
+		case <-proxies.C:
+		case <-heal.C:
+			full = true
+		}
+	}
+}
+
+// round does what is due and tells whether the next round must start from the
+// whole world again.
+func (f *forwarding) round(ctx context.Context, full bool) bool {
+	active, reason, message := f.wanted(ctx)
+	if !active {
+		f.off(ctx, reason, message)
+		return true
+	}
+	if err := f.on(ctx, full, reason, message); err != nil {
+		if ctx.Err() != nil {
+			return full
+		}
+		f.log.Error("apply the forwarding table", "error", err)
+		f.wait = min(max(2*f.wait, retryFirst), retryMost)
+		f.fail(reason, err)
+		return full
+	}
+	f.wait = 0
+	return false
+}
+
+// wanted says whether this node forwards, and why.
+func (f *forwarding) wanted(ctx context.Context) (bool, string, string) {
+	switch f.mode {
+	case "off":
+		return false, "Off", "forwarding is switched off by --forwarding=off"
+	case "on":
+		return true, "On", "forwarding is switched on by --forwarding=on"
+	}
+	if other := f.others(ctx); other != "" {
+		return false, "OtherProxy", other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
+	}
+	return true, "On", "no other service proxy is at work on this node"
+}
+
+// off removes our tables once and remembers why.
+func (f *forwarding) off(ctx context.Context, reason, message string) {
+	if s := f.state.Load(); s != nil && !s.Active && s.Reason == reason && s.LastError == "" {
+		return
+	}
+	if f.table != nil {
+		_ = f.table.Close()
+		f.table = nil
+	}
+	clear(f.known)
+	clear(f.checks)
+	f.health.Apply(ctx, health.Want{})
+	state := forwardState{Mode: f.mode, Reason: reason, Message: message}
+	if err := nft.Cleanup(ctx); err != nil {
+		state.LastError = fmt.Errorf("remove the forwarding table: %w", err).Error()
+		f.wait = retryMost
+	}
+	f.log.Info("forwarding is off", "reason", reason, "message", message)
+	f.publish(state)
+}
+
+// on applies what changed.
+func (f *forwarding) on(ctx context.Context, full bool, reason, message string) error {
+	if f.table == nil {
+		table, err := f.open()
+		if err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+		f.table, full = table, true
+	}
+	env, err := f.read.environment(ctx)
+	if err != nil {
+		return err
+	}
+	env.Node.Dead = f.dead()
+	env.Static.DropInvalid = f.kernelIs != nil && !f.kernelIs.Liberal
+	wish, err := f.wish(ctx, env, full)
+	if err != nil {
+		return err
+	}
+	reached, err := f.table.Apply(ctx, wish)
+	f.env = env
+	if err != nil {
+		return err
+	}
+	f.logApplied(wish, reached)
+	f.prepareKernel()
+	f.done(reached, f.serveHealth(ctx, env), reason, message)
+	return nil
+}
+
+// prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
+func (f *forwarding) prepareKernel() {
+	if f.kernelIs != nil {
+		return
+	}
+	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU())
+	f.kernelIs = &k
+	for _, text := range k.Problems {
+		f.log.Warn("kernel setting", "problem", text)
+	}
+	if !k.Liberal {
+		ring(f.world) // the next round drops what conntrack finds invalid
+	}
+}
+
+// serveHealth answers health checks for what the kernel now holds.
+func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem {
+	f.health.Updated()
+	want := health.Want{Proxy: f.healthz, NodeEligible: env.Eligible}
+	if env.NodePortsRestricted {
+		want.Addresses = env.Static.NodePortAddresses
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.checks)) {
+		want.Checks = append(want.Checks, f.checks[key])
+	}
+	var problems []problem
+	for _, p := range f.health.Apply(ctx, want) {
+		object := "speaker/" + env.Node.Name
+		if p.Service != "" {
+			object = "service/" + p.Service
+		}
+		problems = append(problems, problem{object, v1beta1.ReasonHealthCheckFailed, p.String()})
+	}
+	return problems
+}
+
+// kernelProblems says what of the kernel keeps traffic from pods.
+func (f *forwarding) kernelProblems(node string) []problem {
+	var problems []problem
+	object := "speaker/" + node
+	for _, text := range f.kernelIs.Problems {
+		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting, text})
+	}
+	if !f.kernelIs.ForwardsIPv4 && !f.kernelIs.ForwardsIPv6 {
+		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting,
+			"the node does not route: set net.ipv4.ip_forward and net.ipv6.conf.all.forwarding to 1, as network plugins do"})
+	}
+	return problems
+}
+
+// logApplied writes one line for a round that changed the kernel.
+func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
+	if reached.Transactions == 0 {
+		return
+	}
+	f.log.Info("forwarding table changed", "changed", len(wish.Changed), "added", reached.Added,
+		"deleted", reached.Deleted, "rules", reached.Rules, "services", reached.Services, "endpoints", reached.Endpoints)
+}
+
+// wish translates what must be translated: everything if full or if what all
+// translations share has changed, else what is dirty and what a dead node touches.
+func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.Wish, error) {
+	everything := full || !env.sameForServices(f.env)
+	changed := f.dirty.take()
+	if len(changed) > 0 || everything {
+		f.health.Queued()
+	}
+	wish := nft.Wish{Static: env.Static, Changed: map[string]nft.Service{}, Full: full}
+	if everything {
+		keys, err := f.read.serviceKeys(ctx)
+		if err != nil {
+			return wish, err
+		}
+		for key := range f.known { // also those that are gone
+			changed = append(changed, key)
+		}
+		changed = append(changed, keys...)
+	}
+	for _, key := range changed {
+		if _, done := wish.Changed[key]; done {
+			continue
+		}
+		result, err := f.read.translate(ctx, key, env.Node)
+		if err != nil {
+			f.dirty.add(changed...)
+			return wish, err
+		}
+		wish.Changed[key] = result.Wish
+		f.remember(key, result)
+	}
+	wish.Static.Announced = f.announced(env)
+	return wish, nil
+}
+
+// remember keeps what health checks and status need of a translation.
+func (f *forwarding) remember(key string, result translation) {
+	f.give(key, result.Balancers)
+	delete(f.problems, key)
+	if len(result.Reasons) > 0 {
+		f.problems[key] = result.Reasons
+	}
+	delete(f.checks, key)
+	delete(f.known, key)
+	if result.Wish.IsZero() {
+		return
+	}
+	f.known[key] = true
+	if port := result.Summary.HealthCheckNodePort; port != 0 {
+		name := splitKey(key)
+		f.checks[key] = health.Check{
+			Namespace: name.Namespace, Name: name.Name, Port: port, LocalEndpoints: result.Summary.LocalReady,
+		}
+	}
+}
+
+// give keeps count of the addresses that load balancers gave.
+func (f *forwarding) give(key string, addresses []netip.Addr) {
+	for _, addr := range addresses {
+		f.balancers[addr]++
+	}
+	for _, addr := range f.given[key] {
+		if f.balancers[addr]--; f.balancers[addr] == 0 {
+			delete(f.balancers, addr)
+		}
+	}
+	if len(addresses) == 0 {
+		delete(f.given, key)
+		return
+	}
+	f.given[key] = addresses
+}
+
+// announced are the addresses that load balancers gave, without those of nodes, sorted.
+func (f *forwarding) announced(env environment) []netip.Addr {
+	var found []netip.Addr
+	for addr := range f.balancers {
+		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
+			found = append(found, addr)
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return found
+}
+
+// done publishes a round that reached the wish.
+func (f *forwarding) done(reached nft.Report, problems []problem, reason, message string) {
+	before := f.state.Load()
+	state := forwardState{
+		Active: true, Mode: f.mode, Reason: reason, Message: message,
+		Services: reached.Services, Endpoints: reached.Endpoints,
+	}
+	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
+	if before != nil {
+		state.Generation, state.LastSync = before.Generation, before.LastSync
+	}
+	if reached.ReadBack || reached.Transactions > 0 {
+		state.LastSync = time.Now()
+	}
+	state.Generation += int64(reached.Transactions)
+	f.publish(state)
+}
+
+// fail publishes a round that did not.
+func (f *forwarding) fail(reason string, err error) {
+	state := forwardState{Active: true, Mode: f.mode, Reason: reason}
+	if before := f.state.Load(); before != nil {
+		state = *before
+	}
+	state.LastError = err.Error()
+	f.publish(state)
+}
+
+func (f *forwarding) publish(state forwardState) {
+	f.state.Store(&state)
+	f.report()
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/fairlead/fairlead/speaker/health"
+	"github.com/fairlead/fairlead/speaker/l2"
+	"github.com/fairlead/fairlead/speaker/links"
+	"github.com/fairlead/fairlead/speaker/members"
+	"github.com/fairlead/fairlead/speaker/nft"
+)
+
+// version is set when the speaker is built.
+var version = "unknown"
+
+func main() {
+	ctx := ctrl.SetupSignalHandler()
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "cleanup" {
+		err = nft.Cleanup(ctx)
+	} else {
+		err = start(ctx)
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "speaker: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// start reads the flags and runs the speaker until ctx ends.
+func start(ctx context.Context) error {
+	o, err := parseOptions(os.Args[1:], os.Getenv, os.Stderr)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
+	s := &speaker{
+		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
+		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1)},
+	}
+	return s.run(ctx)
+}
+
+// speaker is the wiring: it makes the rooms and the loops, and knows no more than who rings whom.
+type speaker struct {
+	log     *slog.Logger
+	options options
+	memory  *memory
+	bells   bells
+	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
+	silent  silent
+}
+
+// run starts two halves that do not wait for each other: announcing works from
+// the last known state while there is no API server, all else needs one.
+func (s *speaker) run(ctx context.Context) error {
+	s.silent.rung = s.bells.world
+	f, a := s.forwarding(), s.announcing()
+	status := &statusWriter{
+		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
+		have: func() (*forwardState, *announceState) { return f.state.Load(), a.state.Load() },
+	}
+	f.report = func() { ring(status.bell) }
+	a.report = f.report
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return s.runAnnouncing(ctx, a) })
+	group.Go(func() error { return s.runManager(ctx, f, status) })
+	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
+	return group.Wait()
+}
+
+// runAnnouncing announces as soon as this node's address, where gossip listens, and the key are known.
+func (s *speaker) runAnnouncing(ctx context.Context, a *announcing) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		state, err := s.memory.snapshot(ctx)
+		key := s.gossipKey(ctx)
+		if err == nil && state.Address.IsValid() && key != nil {
+			gossip, err := members.Open(members.Config{
+				Name: s.options.node, Bind: netip.AddrPortFrom(state.Address, a.port), Key: key,
+			}, s.log, s.bells.announce)
+			if err == nil {
+				a.gossip = gossip
+				return a.run(ctx)
+			}
+			// The address may be of the past, or not be there yet.
+			s.log.Error("start gossip", "address", state.Address, "error", err)
+		}
+		if err == nil && !state.Address.IsValid() {
+			s.log.Warn("the node has no InternalIP yet: the kubelet must report one", "node", s.options.node)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.bells.announce:
+		case <-tick.C:
+		}
+	}
+}
+
+// gossipSecret holds, under gossipKeyName, what the controller made for all speakers.
+const (
+	gossipSecret  = "fairlead-gossip"
+	gossipKeyName = "key"
+)
+
+// gossipKey returns the key, nil while there is none. The file is there without
+// the API server; but the kubelet may take a minute to show it once it was made.
+func (s *speaker) gossipKey(ctx context.Context) []byte {
+	key, err := os.ReadFile(s.options.gossipKeyFile)
+	if err == nil {
+		return key
+	}
+	live := s.secrets.Load()
+	if live == nil {
+		return nil
+	}
+	var secret corev1.Secret
+	name := types.NamespacedName{Namespace: s.options.namespace, Name: gossipSecret}
+	if err := (*live).Get(ctx, name, &secret); err != nil {
+		s.log.Info("waiting for the gossip key, which the controller makes", "secret", name, "error", err)
+		return nil
+	}
+	return secret.Data[gossipKeyName]
+}
+
+// wireAgain is how long to wait before the API server is tried again.
+const wireAgain = 2 * time.Second
+
+// runManager runs what needs the API server, once it can be reached.
+func (s *speaker) runManager(ctx context.Context, f *forwarding, status *statusWriter) error {
+	for {
+		mgr, err := s.wire(ctx, f, status)
+		if err == nil {
+			return mgr.Start(ctx)
+		}
+		s.log.Warn("the API server cannot be used yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wireAgain):
+		}
+	}
+}
+
+// wire makes a manager with the watches and the loops that need them.
+func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter) (manager.Manager, error) {
+	mgr, err := newManager(s.options)
+	if err != nil {
+		return nil, err
+	}
+	serviceCIDRs, err := serves(mgr.GetRESTMapper(), schema.GroupVersionKind{Group: networkingv1.GroupName, Version: "v1", Kind: "ServiceCIDR"})
+	if err != nil {
+		return nil, err
+	}
+	if err := indexSlices(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	o := s.options
+	read := &reader{
+		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
+		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
+		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
+	}
+	f.read, status.client = read, mgr.GetClient()
+	secrets := mgr.GetAPIReader()
+	s.secrets.Store(&secrets)
+	goLive := func(ctx context.Context) error { // started once the cache has everything
+		live := read.snapshot
+		s.memory.live.Store(&live)
+		ring(s.bells.announce)
+		<-ctx.Done()
+		return nil
+	}
+	for _, run := range []manager.RunnableFunc{f.run, status.run, goLive} {
+		if err := mgr.Add(run); err != nil {
+			return nil, fmt.Errorf("wire the speaker: %w", err)
+		}
+	}
+	return mgr, watchAll(ctx, mgr.GetCache(), s.bells, serviceCIDRs)
+}
+
+func newManager(o options) (manager.Manager, error) {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the API server: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	cached, err := cacheOptions(o.namespace)
+	if err != nil {
+		return nil, err
+	}
+	graceful := 10 * time.Second
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme, Cache: cached,
+		Metrics:                 metricsserver.Options{BindAddress: "0"}, // metrics are served also without the API server
+		GracefulShutdownTimeout: &graceful,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	return mgr, nil
+}
+
+func (s *speaker) forwarding() *forwarding {
+	f := newForwarding()
+	f.log, f.mode = s.log, s.options.forwarding
+	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
+	f.dead = s.silent.get
+	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
+	f.healthz, f.sysctls = s.options.healthz.String(), s.options.procSysNet
+	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
+	others := newProxies(linkNames, func() bool { state := f.state.Load(); return state != nil && state.Active })
+	f.others = others.find
+	return f
+}
+
+func (s *speaker) announcing() *announcing {
+	return &announcing{
+		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
+		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
+		bell: s.bells.announce, dead: s.silent.set,
+		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
+		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
+	}
+}
+
+// serves tells whether the API server knows a kind.
+func serves(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) {
+	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask the API server for %s: %w", kind.Kind, err)
+	}
+	return true, nil
+}
+
+// localAddresses are all addresses of this node's interfaces, sorted; none if they cannot be read.
+func localAddresses() []netip.Addr {
+	all, err := links.Snapshot()
+	if err != nil {
+		return nil
+	}
+	var found []netip.Addr
+	for _, link := range all {
+		for _, prefix := range link.Prefixes {
+			found = append(found, prefix.Addr())
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return slices.Compact(found)
+}
+
+func linkNames() []string {
+	all, err := links.Snapshot()
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, link := range all {
+		found = append(found, link.Name)
+	}
+	return found
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// stateVersion is written into the file: another version is another layout, and is not read.
+const stateVersion = 1
+
+// saveEvery is how often the file is written at most.
+const saveEvery = time.Second
+
+// memory is what the announcements depend on, also while there is no API
+// server: first what the last speaker on this node wrote to disk, then the cache.
+type memory struct {
+	log  *slog.Logger
+	node string
+	path string // "" keeps nothing on disk
+	// live reads the cache; it is nil until the cache has everything.
+	live atomic.Pointer[func(context.Context) (Snapshot, error)]
+
+	saved   *Snapshot
+	written []byte
+	at      time.Time
+}
+
+// saveFile is the layout of the file.
+type saveFile struct {
+	Version  int
+	Node     string // that wrote it: a disk may have been cloned
+	Snapshot Snapshot
+}
+
+// openMemory reads what an earlier speaker wrote. A file that cannot be read is no reason not to start.
+func openMemory(log *slog.Logger, node, dir string) *memory {
+	m := &memory{log: log, node: node}
+	if dir == "" {
+		return m
+	}
+	m.path = filepath.Join(dir, "speaker.json")
+	text, err := os.ReadFile(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m
+	}
+	var file saveFile
+	if err == nil {
+		err = json.Unmarshal(text, &file)
+	}
+	if err != nil || file.Version != stateVersion || file.Node != node {
+		log.Warn("the last known state is of no use", "file", m.path, "version", file.Version, "node", file.Node, "error", err)
+		return m
+	}
+	m.saved, m.written = &file.Snapshot, text
+	return m
+}
+
+// errNoState means that nothing is known of the cluster yet.
+var errNoState = errors.New("the API server was not reached yet, and no earlier state is on disk")
+
+// snapshot returns the cache's state and keeps it, or what was kept.
+func (m *memory) snapshot(ctx context.Context) (Snapshot, error) {
+	live := m.live.Load()
+	if live == nil {
+		if m.saved == nil {
+			return Snapshot{}, errNoState
+		}
+		return *m.saved, nil
+	}
+	s, err := (*live)(ctx)
+	if err != nil {
+		return s, err
+	}
+	m.saved = &s
+	if err := m.save(s); err != nil {
+		m.log.Warn("keep the state for a start without the API server", "error", err)
+	}
+	return s, nil
+}
+
+// save writes a state that is another than the last. The file appears whole or not at all.
+func (m *memory) save(s Snapshot) error {
+	if m.path == "" || time.Since(m.at) < saveEvery {
+		return nil
+	}
+	text, err := json.Marshal(saveFile{stateVersion, m.node, s})
+	if err != nil {
+		return fmt.Errorf("encode the state: %w", err)
+	}
+	m.at = time.Now()
+	if bytes.Equal(text, m.written) {
+		return nil
+	}
+	const ownerOnly = 0o600
+	if err := os.WriteFile(m.path+".new", text, ownerOnly); err != nil {
+		return fmt.Errorf("write the state: %w", err)
+	}
+	if err := os.Rename(m.path+".new", m.path); err != nil {
+		return fmt.Errorf("write the state: %w", err)
+	}
+	m.written = text
+	return nil
+}

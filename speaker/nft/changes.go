@@ -1,0 +1,135 @@
+package nft
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// changes is a plan: all that leads from one state of the tables to another.
+// Nothing in it is believed to be done before the kernel says so.
+type changes struct {
+	recreate []family // delete the table first, it is not ours as we know it
+	create   []family // tables with their sets
+	chains   []chainChange
+	gone     []chainRef
+	events   []event
+	// settled tells that del and add are what the events amount to.
+	settled  bool
+	del, add []element
+}
+
+type chainRef struct {
+	family family
+	name   string
+}
+
+// chainChange adds a chain, or replaces the rules of one that exists.
+type chainChange struct {
+	family family
+	chain  chain
+	exists bool
+}
+
+// event is one step of an element. Several may follow each other, see net.
+type event struct {
+	element
+	gone bool
+}
+
+func (c *changes) put(e element)  { c.events = append(c.events, event{e, false}) }
+func (c *changes) drop(e element) { c.events = append(c.events, event{e, true}) }
+
+// onlyAdds is net for plans that are made from nothing, which are the large ones.
+func (c *changes) onlyAdds() ([]element, bool) {
+	for _, e := range c.events {
+		if e.gone {
+			return nil, false
+		}
+	}
+	add := make([]element, 0, len(c.events))
+	for _, e := range c.events {
+		add = append(add, e.element)
+	}
+	return add, true
+}
+
+// net is what the events amount to: which elements to delete and which to add,
+// in the order in which they first appear.
+func (c *changes) net() (del, add []element) {
+	if c.settled {
+		return c.del, c.add
+	}
+	if add, is := c.onlyAdds(); is {
+		return nil, add
+	}
+	type fate struct {
+		before, after string
+		was, is       bool
+	}
+	fates := make(map[slot]int, len(c.events))
+	order := make([]slot, 0, len(c.events))
+	all := make([]fate, 0, len(c.events))
+	for _, e := range c.events {
+		i, known := fates[e.slot]
+		if !known {
+			i = len(all)
+			fates[e.slot] = i
+			order = append(order, e.slot)
+			all = append(all, fate{before: e.data, was: e.gone})
+		}
+		all[i].after, all[i].is = e.data, !e.gone
+	}
+	for i, s := range order {
+		f := all[i]
+		if f.was && f.is && f.before == f.after {
+			continue
+		}
+		if f.was {
+			del = append(del, element{s, f.before})
+		}
+		if f.is {
+			add = append(add, element{s, f.after})
+		}
+	}
+	return del, add
+}
+
+// String is the plan for people and tests, one line per step.
+func (c *changes) String() string {
+	var out []string
+	for _, f := range c.recreate {
+		out = append(out, fmt.Sprintf("delete table %s", f))
+	}
+	for _, f := range c.create {
+		out = append(out, fmt.Sprintf("add table %s", f))
+	}
+	for _, ch := range c.chains {
+		verb := "add"
+		if ch.exists {
+			verb = "rewrite"
+		}
+		out = append(out, fmt.Sprintf("%s chain %s %s: %d rules", verb, ch.family, ch.chain.name, len(ch.chain.rules)))
+	}
+	del, add := c.net()
+	for _, e := range del {
+		out = append(out, "delete element "+e.String())
+	}
+	for _, e := range add {
+		out = append(out, "add element "+e.String())
+	}
+	for _, r := range c.gone {
+		out = append(out, fmt.Sprintf("delete chain %s %s", r.family, r.name))
+	}
+	return strings.Join(append(out, ""), "\n")
+}
+
+// sortedKeys keeps plans the same from run to run.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

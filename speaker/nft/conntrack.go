@@ -1,0 +1,252 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attributes of linux/netfilter/nfnetlink_conntrack.h.
+const (
+	ctaTupleOrig   = 1
+	ctaTupleReply  = 2
+	ctaID          = 12
+	ctaZone        = 18
+	ctaFilter      = 25
+	ctaTupleIP     = 1
+	ctaTupleProto  = 2
+	ctaProtoNum    = 1
+	ctaFilterOrig  = 1
+	ctFilterProto  = 1 << 3
+	ctMessageGet   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
+	ctMessageDel   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
+	ctDeletesAtOne = 500
+)
+
+// flow is one connection as conntrack has it.
+type flow struct {
+	proto Proto
+	to    netip.AddrPort // where the client sent it
+	from  netip.AddrPort // who answers
+	id    []byte         // the attributes that name it
+}
+
+// flows dumps the connections of one protocol. Kernels before 5.8 send all of
+// them, so the protocol is checked again.
+func (w *wire) flows(f family, p Proto, each func(flow)) error {
+	fill := func(b *buffer) {
+		filter := b.nest(ctaFilter)
+		b.head(ctaFilterOrig, 4)
+		b.b = binary.NativeEndian.AppendUint32(b.b, ctFilterProto)
+		b.end(filter)
+		tuple := b.nest(ctaTupleOrig)
+		proto := b.nest(ctaTupleProto)
+		b.bytes(ctaProtoNum, []byte{byte(p)})
+		b.end(proto)
+		b.end(tuple)
+	}
+	family := [...]uint8{unix.AF_INET, unix.AF_INET6}[f]
+	return w.dump(ctMessageGet, family, fill, func(_ uint16, attrs []byte) {
+		if fl, ok := parseFlow(attrs); ok && fl.proto == p {
+			each(fl)
+		}
+	})
+}
+
+func parseFlow(attrs []byte) (flow, bool) {
+	var fl flow
+	var id buffer
+	for typ, data := range attributes(attrs) {
+		switch typ {
+		case ctaTupleOrig:
+			fl.proto, _, fl.to = parseTuple(data)
+			id.bytes(ctaTupleOrig|nested, data)
+		case ctaTupleReply:
+			_, fl.from, _ = parseTuple(data)
+		case ctaID, ctaZone:
+			id.bytes(typ, data)
+		}
+	}
+	fl.id = id.b
+	return fl, fl.to.IsValid() && fl.from.IsValid()
+}
+
+func parseTuple(b []byte) (p Proto, src, dst netip.AddrPort) {
+	var addrs [2]netip.Addr
+	for typ, data := range attributes(attribute(b, ctaTupleIP)) {
+		// CTA_IP_V4_SRC, V4_DST, V6_SRC, V6_DST
+		if a, ok := netip.AddrFromSlice(data); ok && typ >= 1 && typ <= 4 {
+			addrs[(typ-1)%2] = a
+		}
+	}
+	var ports [2]uint16
+	for typ, data := range attributes(attribute(b, ctaTupleProto)) {
+		switch {
+		case typ == ctaProtoNum && len(data) >= 1:
+			p = Proto(data[0])
+		case (typ == 2 || typ == 3) && len(data) >= 2: // CTA_PROTO_SRC_PORT, DST_PORT
+			ports[typ-2] = binary.BigEndian.Uint16(data)
+		}
+	}
+	return p, netip.AddrPortFrom(addrs[0], ports[0]), netip.AddrPortFrom(addrs[1], ports[1])
+}
+
+// forget deletes connections. Those that are gone already are no error.
+func (w *wire) forget(fls []flow) error {
+	for chunk := range slices.Chunk(fls, ctDeletesAtOne) {
+		var b buffer
+		first := w.seq + 1
+		for i, fl := range chunk {
+			flags := uint16(unix.NLM_F_REQUEST)
+			if i == len(chunk)-1 {
+				flags |= unix.NLM_F_ACK
+			}
+			family := [...]uint8{unix.AF_INET, unix.AF_INET6}[familyOf(fl.to.Addr())]
+			start := b.message(ctMessageDel, flags, family, 0)
+			b.b = append(b.b, fl.id...)
+			b.done(start, w.next())
+		}
+		err := w.answers(b.b, first, w.seq)
+		if err != nil {
+			return fmt.Errorf("delete %d stale connections: %w", len(chunk), err)
+		}
+	}
+	return nil
+}
+
+// answers sends messages of which only the last is acknowledged and ignores
+// what no longer exists.
+func (w *wire) answers(b []byte, first, last uint32) error {
+	if err := w.send(b); err != nil {
+		return err
+	}
+	var errs []error
+	for {
+		messages, err := w.receive()
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, m := range messages {
+			if m.typ != unix.NLMSG_ERROR || m.seq < first || m.seq > last {
+				continue
+			}
+			if err := answerError(m); err != nil && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, err)
+			}
+			if m.seq == last {
+				return errors.Join(errs...)
+			}
+		}
+	}
+}
+
+// suspects says which connections to a frontend are right: those that lead to
+// one of these endpoints, or, where no Service is left, those that lead nowhere else.
+type suspects map[frontKey]verdict
+
+type verdict struct {
+	gone bool
+	to   []netip.AddrPort
+}
+
+// stale tells whether a connection leads where it no longer should.
+func (s suspects) stale(fl flow, nodePortAddrs map[netip.Addr]bool) bool {
+	v, known := s[frontKey{fl.to.Addr().Unmap(), fl.proto, fl.to.Port()}]
+	if !known && nodePortAddrs[fl.to.Addr().Unmap()] {
+		f := familyOf(fl.to.Addr())
+		v, known = s[frontKey{f.unspecified(), fl.proto, fl.to.Port()}]
+	}
+	switch {
+	case !known:
+		return false
+	case v.gone:
+		return fl.from != fl.to
+	default:
+		return !slices.Contains(v.to, fl.from)
+	}
+}
+
+// suspect compares what may serve each UDP or SCTP frontend now with what might before.
+func (st *state) suspect(olds map[string]*placed, all bool) suspects {
+	out := suspects{}
+	look := func(k frontKey) {
+		if k.proto == TCP {
+			return
+		}
+		owner, owned := st.owners[k]
+		if !owned {
+			out[k] = verdict{gone: true}
+			return
+		}
+		now, known := st.services[owner].serving(k)
+		if !known {
+			return
+		}
+		if old := olds[owner]; old != nil && !all {
+			before, was := old.serving(k)
+			if was && slices.Equal(before, now) {
+				return
+			}
+		}
+		out[k] = verdict{to: now}
+	}
+	for name, old := range olds {
+		for _, k := range frontKeys(old, st.services[name]) {
+			look(k)
+		}
+	}
+	if all {
+		for k := range st.owners {
+			look(k)
+		}
+	}
+	return out
+}
+
+// serving are the endpoints that may serve a frontend, if that is known.
+func (p *placed) serving(k frontKey) ([]netip.AddrPort, bool) {
+	for _, s := range p.svc.Serving {
+		for _, i := range s.Frontends {
+			if i >= 0 && i < len(p.svc.Frontends) && p.svc.Frontends[i].key() == k {
+				return s.Endpoints, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// disconnect deletes stale UDP and SCTP connections. TCP connections are never
+// touched: they end by themselves when their endpoint does.
+func (t *Table) disconnect(s suspects) (int, error) {
+	if len(s) == 0 {
+		return 0, nil
+	}
+	nodePortAddrs := map[netip.Addr]bool{}
+	for _, a := range t.state.static.NodePortAddresses {
+		nodePortAddrs[a.Unmap()] = true
+	}
+	type kind struct {
+		f family
+		p Proto
+	}
+	kinds := map[kind]bool{}
+	for k := range s {
+		kinds[kind{k.family(), k.proto}] = true
+	}
+	var stale []flow
+	for k := range kinds {
+		err := t.wire.flows(k.f, k.p, func(fl flow) {
+			if s.stale(fl, nodePortAddrs) {
+				stale = append(stale, fl)
+			}
+		})
+		if err != nil && !errors.Is(err, errInterrupted) {
+			return 0, fmt.Errorf("list %s connections: %w", k.p, err)
+		}
+	}
+	return len(stale), t.wire.forget(stale)
+}

@@ -1,0 +1,235 @@
+package nft
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+)
+
+// Table is the two kernel tables of this network namespace. It is not safe for
+// concurrent use.
+type Table struct {
+	log     *slog.Logger
+	bell    chan<- struct{}
+	wire    *wire
+	monitor *monitor
+	state   *state // nil before the first full wish
+	// doubtful tells that the kernel may hold something else than state says.
+	doubtful atomic.Bool
+}
+
+// Open connects to the kernel and changes nothing yet. The bell is rung, without
+// blocking, when somebody else changed our tables; the next Apply then reads
+// back and heals, even with an empty Wish. A nil bell is never rung. The Table
+// belongs to the network namespace of the calling thread.
+func Open(log *slog.Logger, bell chan<- struct{}) (*Table, error) {
+	w, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{log: log, bell: bell, wire: w}
+	t.monitor, err = watch(w.port, t.ring)
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return t, nil
+}
+
+// errNotFull is a caller's mistake: leaving out what is not known to be unchanged would delete it.
+var errNotFull = errors.New("the first wish of a table must be full")
+
+// Apply makes the kernel hold the wish, in one transaction or none. What was
+// wished is remembered even when an error is returned: the next Apply, be its wish empty
+// (but for Static), reads the kernel back and goes on from what is there.
+func (t *Table) Apply(ctx context.Context, w Wish) (Report, error) {
+	if err := ctx.Err(); err != nil {
+		return Report{}, err
+	}
+	if t.state == nil && !w.Full {
+		return Report{}, errNotFull
+	}
+	before := t.state
+	olds := t.olds(w)
+	var rep Report
+	var err error
+	if w.Full || t.doubtful.Load() || before.full {
+		rep, err = t.applyAll(w)
+	} else if rep, err = t.applyChanged(w); err != nil {
+		t.log.Warn("reading the forwarding table back after a failed change", "error", err)
+		rep, err = t.applyAll(Wish{Static: w.Static})
+	}
+	if err != nil {
+		return rep, fmt.Errorf("apply %d changed Services to table %s: %w", len(w.Changed), TableName, err)
+	}
+	t.count(&rep)
+	return rep, t.clean(olds, w.Full, &rep)
+}
+
+// applyChanged trusts what is known of the kernel.
+func (t *Table) applyChanged(w Wish) (Report, error) {
+	st := t.state
+	st.plan = &changes{}
+	st.setStatic(w.Static)
+	for _, name := range sortedKeys(w.Changed) {
+		st.put(name, w.Changed[name].clean(), pastOf(st.services[name]))
+	}
+	return t.commit(st.plan)
+}
+
+// applyAll reads the kernel back and changes what differs.
+func (t *Table) applyAll(w Wish) (Report, error) {
+	t.doubtful.Store(false) // before the dump: what changes from now on is in doubt again
+	old := t.state
+	st := newState()
+	t.state = st
+	wanted := wanted(old, w)
+	snap, err := t.wire.read()
+	if err != nil {
+		st.remember(w.Static, wanted)
+		t.doubtful.Store(true)
+		return Report{ReadBack: true}, err
+	}
+	kernel := snap.past()
+	for _, f := range families {
+		st.tables[f].past = kernel.classes[f]
+	}
+	st.setStatic(w.Static)
+	for _, name := range byAge(wanted) {
+		was := kernel.of()
+		if old != nil && old.services[name] != nil {
+			was = pastOf(old.services[name])
+			was.own = nil
+		}
+		st.put(name, wanted[name], was)
+	}
+	st.plan = reconcile(snap, st)
+	rep, err := t.commit(st.plan)
+	for _, f := range families {
+		st.tables[f].past = nil
+	}
+	rep.ReadBack = true
+	return rep, err
+}
+
+// remember keeps a wish that could not be worked on.
+func (st *state) remember(s Static, wanted map[string]Service) {
+	st.setStatic(s)
+	for name, svc := range wanted {
+		st.put(name, svc, past{})
+	}
+}
+
+// wanted are all Services that shall be there.
+func wanted(old *state, w Wish) map[string]Service {
+	out := make(map[string]Service, len(w.Changed))
+	if !w.Full && old != nil {
+		for name, p := range old.services {
+			out[name] = p.svc
+		}
+	}
+	for name, svc := range w.Changed {
+		out[name] = svc.clean()
+		if svc.IsZero() {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
+// byAge lists the oldest Service first: it most likely has what is contested.
+func byAge(services map[string]Service) []string {
+	names := sortedKeys(services)
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(services[a].Created, services[b].Created) })
+	return names
+}
+
+// commit sends a plan, in one transaction or, if there is nothing to do, none.
+func (t *Table) commit(plan *changes) (Report, error) {
+	b := newBatch(t.wire)
+	var rep Report
+	rep.Added, rep.Deleted, rep.Rules = b.write(plan)
+	if b.empty() {
+		return rep, nil
+	}
+	rep.Transactions = 1
+	if err := t.send(b, rep.Added+rep.Deleted); err != nil {
+		t.doubtful.Store(true)
+		return rep, err
+	}
+	return rep, nil
+}
+
+// largeTransaction is from how many elements on notices cost too much.
+const largeTransaction = 2000
+
+func (t *Table) send(b *batch, size int) error {
+	if size < largeTransaction {
+		return b.commit()
+	}
+	disturbed, err := t.monitor.deaf(t.wire, b.commit)
+	if disturbed {
+		t.ring()
+	}
+	return err
+}
+
+// ring notes that the kernel's state is in doubt and tells so.
+func (t *Table) ring() {
+	t.doubtful.Store(true)
+	select {
+	case t.bell <- struct{}{}:
+	default:
+	}
+}
+
+// count fills in what is in force.
+func (t *Table) count(rep *Report) {
+	rep.Services = len(t.state.services)
+	rep.Frontends = len(t.state.owners)
+	rep.Endpoints = t.state.endpoints
+	for k, names := range t.state.rivals {
+		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: names[0], Losers: slices.Clone(names[1:])})
+	}
+	slices.SortFunc(rep.Contests, func(a, b Contest) int { return cmp.Compare(a.Frontend, b.Frontend) })
+}
+
+// Close ends the connections to the kernel and leaves the tables in place.
+func (t *Table) Close() error {
+	return errors.Join(t.monitor.close(), t.wire.close())
+}
+
+// Cleanup deletes both tables. It is no error if there are none.
+func Cleanup(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w, err := dial()
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.deleteTables(), w.close())
+}
+
+func (w *wire) deleteTables() error {
+	b := newBatch(w)
+	for _, f := range families {
+		var t tableSnapshot
+		if err := w.findTable(f, &t); err != nil {
+			return fmt.Errorf("look for table %s: %w", TableName, err)
+		}
+		if t.exists {
+			b.write(&changes{recreate: []family{f}})
+		}
+	}
+	if b.empty() {
+		return nil
+	}
+	if err := b.commit(); err != nil {
+		return fmt.Errorf("delete table %s: %w", TableName, err)
+	}
+	return nil
+}

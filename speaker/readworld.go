@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/config"
+)
+
+// toBeDeleted is the taint of a node that the cluster autoscaler is about to remove.
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// Snapshot is what the announcements depend on, but for gossip, as plain values
+// that can be written to disk: see memory.
+type Snapshot struct {
+	Address  netip.Addr                // of this node: where gossip binds
+	Peers    []netip.Addr              // the nodes of the other speakers, sorted
+	Pools    []v1beta1.IPAddressPool   // without status
+	L2       []v1beta1.L2Advertisement // without status
+	Nodes    []Node                    // sorted by name
+	Services []Service                 // that have addresses of ours, sorted by key
+}
+
+// world returns the world without members. Problems of what users wrote are the controller's to report.
+func (s Snapshot) world(node string) World {
+	w := World{Node: node, Nodes: s.Nodes, Services: s.Services}
+	w.Config, _ = config.Read(config.Objects{Pools: s.Pools, L2: s.L2})
+	return w
+}
+
+// snapshot reads all that the announcements depend on.
+func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
+	var s Snapshot
+	var pools v1beta1.IPAddressPoolList
+	var advertisements v1beta1.L2AdvertisementList
+	var nodes corev1.NodeList
+	var services corev1.ServiceList
+	for _, list := range []client.ObjectList{&pools, &advertisements, &nodes, &services} {
+		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return s, fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	for _, pool := range pools.Items {
+		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
+	}
+	for _, l2 := range advertisements.Items {
+		s.L2 = append(s.L2, v1beta1.L2Advertisement{ObjectMeta: nameAndLabels(&l2), Spec: l2.Spec})
+	}
+	for i := range nodes.Items {
+		s.Nodes = append(s.Nodes, readNode(&nodes.Items[i], r.ignoreExclude))
+		if own := nodeAddresses(&nodes.Items[i]); nodes.Items[i].Name == r.node && len(own) > 0 {
+			s.Address = own[0]
+		}
+	}
+	slices.SortFunc(s.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	for i := range services.Items {
+		service, err := r.readService(ctx, &services.Items[i])
+		if err != nil {
+			return s, err
+		}
+		if len(service.Addresses) > 0 {
+			s.Services = append(s.Services, service)
+		}
+	}
+	slices.SortFunc(s.Services, func(a, b Service) int { return strings.Compare(a.Key, b.Key) })
+	var err error
+	s.Peers, err = r.peers(ctx)
+	return s, err
+}
+
+func nameAndLabels(object client.Object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: object.GetName(), Labels: object.GetLabels()}
+}
+
+func (r *reader) readService(ctx context.Context, svc *corev1.Service) (Service, error) {
+	service := Service{
+		Key:       client.ObjectKeyFromObject(svc).String(),
+		Addresses: config.Addresses(svc),
+	}
+	if len(service.Addresses) == 0 {
+		return service, nil
+	}
+	service.Labels = labels.Set(svc.Labels)
+	service.Local = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if !service.Local {
+		return service, nil
+	}
+	found, err := r.slicesOf(ctx, client.ObjectKeyFromObject(svc))
+	if err != nil {
+		return service, err
+	}
+	service.EndpointsOn = endpointsOn(found)
+	return service, nil
+}
+
+// endpointsOn returns the nodes with a ready endpoint; if there is none at all,
+// those with one that is terminating and still serving (KEP-1669).
+func endpointsOn(found []*discoveryv1.EndpointSlice) map[string]bool {
+	ready, serving := map[string]bool{}, map[string]bool{}
+	for _, slice := range found {
+		for _, endpoint := range slice.Endpoints {
+			c := endpoint.Conditions
+			switch {
+			case endpoint.NodeName == nil:
+			case c.Ready == nil || *c.Ready:
+				ready[*endpoint.NodeName] = true
+			case (c.Serving == nil || *c.Serving) && c.Terminating != nil && *c.Terminating:
+				serving[*endpoint.NodeName] = true
+			}
+		}
+	}
+	if len(ready) > 0 {
+		return ready
+	}
+	return serving
+}
+
+// readNode says what a node's labels, taints and conditions mean for announcing.
+func readNode(node *corev1.Node, ignoreExclude bool) Node {
+	n := Node{Name: node.Name, Labels: labels.Set(node.Labels)}
+	if _, excluded := node.Labels[corev1.LabelNodeExcludeBalancers]; excluded && !ignoreExclude {
+		n.Excluded = "the node has the label " + corev1.LabelNodeExcludeBalancers
+	}
+	if node.Spec.Unschedulable {
+		n.Reluctant = "the node is cordoned"
+	}
+	for _, taint := range node.Spec.Taints {
+		if taint.Key == toBeDeleted {
+			n.Reluctant = "the node has the taint " + toBeDeleted
+		}
+	}
+	for _, condition := range node.Status.Conditions {
+		switch {
+		case condition.Type == corev1.NodeNetworkUnavailable && condition.Status == corev1.ConditionTrue:
+			n.Excluded = "the network of the node is not available: " + condition.Message
+		case condition.Type == corev1.NodeReady && condition.Status != corev1.ConditionTrue:
+			n.Reluctant = "the node is not ready"
+		}
+	}
+	return n
+}
+
+// peers returns the addresses of the other speakers' nodes, sorted: where gossip finds them.
+func (r *reader) peers(ctx context.Context) ([]netip.Addr, error) {
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the speaker pods: %w", err)
+	}
+	var found []netip.Addr
+	for _, pod := range pods.Items {
+		addr, err := netip.ParseAddr(pod.Status.HostIP)
+		if err != nil || pod.Spec.NodeName == r.node {
+			continue
+		}
+		found = append(found, addr.Unmap())
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return slices.Compact(found), nil
+}
