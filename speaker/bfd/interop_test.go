@@ -88,13 +88,13 @@ func TestFRR(t *testing.T) {
 		name, config, seenAs string
 		session              Session
 	}{
-		{"IPv4", "bfd\n peer 10.9.0.1 interface r1\n  receive-interval 100\n  transmit-interval 100\n",
+		{"IPv4", "bfd\n peer 10.9.0.1 interface r1\n  receive-interval 300\n  transmit-interval 300\n",
 			"10.9.0.1", Session{Peer: netip.MustParseAddr("10.9.0.2")}},
-		{"IPv6", "bfd\n peer fd09::1 local-address fd09::2 interface r1\n  receive-interval 100\n  transmit-interval 100\n",
+		{"IPv6", "bfd\n peer fd09::1 local-address fd09::2 interface r1\n  receive-interval 300\n  transmit-interval 300\n",
 			"fd09::1", Session{Peer: netip.MustParseAddr("fd09::2")}},
-		{"link-local", "bfd\n peer fe80::9:1 local-address fe80::9:2 interface r1\n  receive-interval 100\n  transmit-interval 100\n",
+		{"link-local", "bfd\n peer fe80::9:1 local-address fe80::9:2 interface r1\n  receive-interval 300\n  transmit-interval 300\n",
 			"fe80::9:1", Session{Peer: netip.MustParseAddr("fe80::9:2%r1"), Local: netip.MustParseAddr("fe80::9:1%r1"), Interface: "r1"}},
-		{"multihop", "bfd\n peer 10.9.0.1 multihop local-address 10.9.0.2\n  receive-interval 100\n  transmit-interval 100\n",
+		{"multihop", "bfd\n peer 10.9.0.1 multihop local-address 10.9.0.2\n  receive-interval 300\n  transmit-interval 300\n",
 			"10.9.0.1", Session{Peer: netip.MustParseAddr("10.9.0.2"), Local: netip.MustParseAddr("10.9.0.1"), Multihop: true}},
 	}
 	for _, test := range tests {
@@ -103,14 +103,14 @@ func TestFRR(t *testing.T) {
 			router.Link("r1", addresses, "fd09::1/64 fd09::2/64", "fe80::9:1/64 fe80::9:2/64")
 			router.StartFRR(test.config)
 			room := newRoom(t)
-			test.session.Profile = milliseconds(100)
+			test.session.Profile = milliseconds(300)
 			room.Apply([]Session{test.session})
 			took := untilUp(t, room)
 			untilFRR(t, router, test.seenAs, "up")
 			got := routertest.Until(t, 5*time.Second, func() string {
 				p := frrPeers(router)[test.seenAs]
-				if p.RxInterval != 100 || p.TxInterval != 100 || p.Multiplier != 3 {
-					return fmt.Sprintf("FRR negotiated %+v, want 100 ms, 100 ms, 3", p)
+				if p.RxInterval != 300 || p.TxInterval != 300 || p.Multiplier != 3 {
+					return fmt.Sprintf("FRR negotiated %+v, want 300 ms, 300 ms, 3", p)
 				}
 				return ""
 			})
@@ -118,7 +118,7 @@ func TestFRR(t *testing.T) {
 			if p := frrPeers(router)[test.seenAs]; p.SessionDown != 0 {
 				t.Errorf("FRR counts %d downs, want 0", p.SessionDown)
 			}
-			t.Logf("up after %s, negotiated %s later, no down in 3 s of 100 ms x 3", took, got)
+			t.Logf("up after %s, negotiated %s later, no down in 3 s of 300 ms x 3", took, got)
 		})
 	}
 }
@@ -134,12 +134,12 @@ func TestBIRD(t *testing.T) {
 				neighbor, kind = "neighbor 10.9.0.1 local 10.9.0.2 multihop;", "multihop"
 			}
 			if multihop {
-				router.StartBIRD("router id 10.9.0.2;\nprotocol device {}\nprotocol bfd { multihop { interval 100 ms; }; " + neighbor + " }\n")
+				router.StartBIRD("router id 10.9.0.2;\nprotocol device {}\nprotocol bfd { multihop { interval 300 ms; }; " + neighbor + " }\n")
 			} else {
-				router.StartBIRD("router id 10.9.0.2;\nprotocol device {}\nprotocol bfd { " + kind + " \"r1\" { interval 100 ms; }; " + neighbor + " }\n")
+				router.StartBIRD("router id 10.9.0.2;\nprotocol device {}\nprotocol bfd { " + kind + " \"r1\" { interval 300 ms; }; " + neighbor + " }\n")
 			}
 			room := newRoom(t)
-			s := Session{Peer: netip.MustParseAddr("10.9.0.2"), Local: netip.MustParseAddr("10.9.0.1"), Multihop: multihop, Profile: milliseconds(100)}
+			s := Session{Peer: netip.MustParseAddr("10.9.0.2"), Local: netip.MustParseAddr("10.9.0.1"), Multihop: multihop, Profile: milliseconds(300)}
 			room.Apply([]Session{s})
 			if multihop { // BIRD sends these with TTL 64: the reason says so, and the profile allows it
 				untilRefused(t, room, "BFD Down: packets refused: packet with TTL 64, want at least 254")
@@ -149,13 +149,13 @@ func TestBIRD(t *testing.T) {
 			took := untilUp(t, room)
 			router.Until(5*time.Second, func() string {
 				out := router.Birdc("show bfd sessions")
-				if !strings.Contains(out, "Up") || !strings.Contains(out, "0.300") {
+				if !strings.Contains(out, "Up") || !strings.Contains(out, "0.900") {
 					return out
 				}
 				return ""
 			})
 			steady(t, room, 3*time.Second)
-			t.Logf("up after %s, no down in 3 s of 100 ms x 3", took)
+			t.Logf("up after %s, no down in 3 s of 300 ms x 3", took)
 		})
 	}
 }
@@ -283,4 +283,35 @@ s.sendto(b"garbage", ("10.9.0.1", 3784))
 		}
 		return ""
 	})
+}
+
+// Close does not wait for ever while packets come in.
+func TestCloseUnderPackets(t *testing.T) {
+	router := routertest.NewRouter(t, "flood")
+	router.Link("r1", addresses)
+	router.Start("python3", "-c", `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+while True:
+    try: s.sendto(bytes([0x20,0x40,3,24, 0,0,0,1, 0,0,0,0, 0,15,66,64, 0,15,66,64, 0,0,0,0]), ("10.9.0.1", 3784))
+    except OSError: pass
+`)
+	room := newRoom(t)
+	for range 50 {
+		room.Apply([]Session{{Peer: netip.MustParseAddr("10.9.0.2")}})
+		routertest.Until(t, 5*time.Second, func() string {
+			if room.Report()[0].Received == 0 {
+				return "nothing received"
+			}
+			return ""
+		})
+		done := make(chan struct{})
+		go func() { defer close(done); room.Close() }()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Fatal("Close hangs")
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -76,12 +77,15 @@ func (r *Room) listen(s Session) (*ear, error) {
 	return e, nil
 }
 
+// closeEars closes the sockets without the lock: Close waits for a reader, and a reader
+// that delivers a packet waits for the lock.
 func (r *Room) closeEars() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for k, e := range r.ears {
+	ears := r.ears
+	r.ears = map[earKey]*ear{}
+	r.mu.Unlock()
+	for _, e := range ears {
 		_ = e.conn.Close()
-		delete(r.ears, k)
 	}
 }
 
@@ -151,6 +155,16 @@ func control(set func(fd int) error) func(string, string, syscall.RawConn) error
 	}
 }
 
+// numbered is the address with the interface's number for a zone: the net package
+// remembers the numbers of names for a minute, and an interface that was made anew has
+// another one. An address whose interface is unknown stays as it is.
+func numbered(a netip.Addr) netip.Addr {
+	if iface, err := net.InterfaceByName(a.Zone()); err == nil {
+		return a.WithZone(strconv.Itoa(iface.Index))
+	}
+	return a
+}
+
 // dial opens the socket a session sends from: its own source port of the range RFC 5881
 // §4 asks for, the same for the session's life.
 func dial(s Session) (*net.UDPConn, error) {
@@ -158,10 +172,11 @@ func dial(s Session) (*net.UDPConn, error) {
 	if s.Multihop {
 		port = portMultihop
 	}
-	peer := netip.AddrPortFrom(s.Peer, uint16(port))
+	source := numbered(s.Local)
+	peer := netip.AddrPortFrom(numbered(s.Peer), uint16(port))
 	start := int(random() % sourcePorts)
 	for i := range 64 {
-		local := &net.UDPAddr{IP: s.Local.AsSlice(), Zone: s.Local.Zone(), Port: firstSource + (start+i)%sourcePorts}
+		local := &net.UDPAddr{IP: source.AsSlice(), Zone: source.Zone(), Port: firstSource + (start+i)%sourcePorts}
 		dialer := net.Dialer{LocalAddr: local, Control: control(func(fd int) error { return speaking(fd, s) })}
 		conn, err := dialer.Dial("udp", peer.String())
 		if errors.Is(err, unix.EADDRINUSE) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -30,15 +31,25 @@ func (p Peer) dial(ctx context.Context, address netip.Addr) (*net.TCPConn, error
 		},
 	}
 	dialer.SetMultipathTCP(false) // MD5 and GTSM need plain TCP
-	if p.Source.IsValid() {
-		dialer.LocalAddr = &net.TCPAddr{IP: p.Source.AsSlice(), Zone: p.Source.Zone()}
+	if source := numbered(p.Source); source.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: source.AsSlice(), Zone: source.Zone()}
 	}
-	remote := netip.AddrPortFrom(address, p.port())
+	remote := netip.AddrPortFrom(numbered(address), p.port())
 	conn, err := dialer.DialContext(ctx, "tcp", remote.String())
 	if err != nil {
-		return nil, p.explain(remote, err)
+		return nil, p.explain(netip.AddrPortFrom(address, p.port()), err)
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+// numbered is the address with the interface's number for a zone: the net package
+// remembers the numbers of names for a minute, and an interface that was made anew has
+// another one. An address whose interface is unknown stays as it is.
+func numbered(a netip.Addr) netip.Addr {
+	if iface, err := net.InterfaceByName(a.Zone()); err == nil {
+		return a.WithZone(strconv.Itoa(iface.Index))
+	}
+	return a
 }
 
 func (p Peer) port() uint16 {

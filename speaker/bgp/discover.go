@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/mdlayher/ndp"
@@ -48,7 +49,9 @@ func listenNDP(name string) (*ndp.Conn, netip.Addr, error) {
 	if err != nil {
 		return nil, netip.Addr{}, fmt.Errorf("find interface %s: %w", name, err)
 	}
-	conn, own, err := ndp.Listen(iface, ndp.LinkLocal)
+	numbered := *iface // see the function of that name
+	numbered.Name = strconv.Itoa(iface.Index)
+	conn, own, err := ndp.Listen(&numbered, ndp.LinkLocal)
 	if err != nil {
 		return nil, own, fmt.Errorf("listen for neighbors on %s: %w", name, err)
 	}
