@@ -11,7 +11,8 @@
 //
 // The room may touch UDP sockets on ports 3784 and 4784 and the clock. What follows
 // from a path that is down is out of scope: the caller reads the report when the bell
-// rings. Authentication and demand mode are not implemented.
+// rings. Authentication, demand mode and the echo
+// function are not implemented: peers are told so and do without.
 package bfd
 
 import (
@@ -47,8 +48,6 @@ type Profile struct {
 	Multiplier uint8
 	// Passive waits for the peer to begin.
 	Passive bool
-	// Echo offers to return the peer's echo packets at this interval; 0 does not.
-	Echo time.Duration
 	// MinimumTTL of packets on a Multihop path; default 254.
 	MinimumTTL uint8
 }

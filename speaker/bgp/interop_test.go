@@ -32,6 +32,8 @@ func basic() bgp.Peer {
 	}
 }
 
+func newLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
 func newRoom(t testing.TB) *bgp.Room {
 	room := bgp.New(context.Background(), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
