@@ -1,6 +1,8 @@
 package bfd
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -32,7 +34,8 @@ func TestUnderLoad(t *testing.T) {
 	router.Link("r1", addresses)
 	ms := strconv.Itoa(interval)
 	router.StartFRR("bfd\n peer 10.9.0.1 interface r1\n  receive-interval " + ms + "\n  transmit-interval " + ms + "\n")
-	room := newRoom(t)
+	room := New(context.Background(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(room.Close)
 	room.Apply([]Session{{Peer: netip.MustParseAddr("10.9.0.2"), Profile: milliseconds(interval)}})
 	untilUp(t, room)
 	untilFRR(t, router, "10.9.0.1", "up")

@@ -13,6 +13,8 @@ type Event struct {
 	Now time.Time
 	// Roll is a random number in [0,1): the jitter of the next transmission.
 	Roll float64
+	// Late is by how much the passing of time was noticed too late, if it was.
+	Late time.Duration
 	// Packet is what was received, if Received. Now is then its arrival.
 	Received bool
 	Packet   Packet
@@ -44,6 +46,7 @@ type Machine struct {
 	desired, required time.Duration
 	forceTx, forceRx  time.Duration
 	polling           bool
+	extended          bool // ExpireAt was put off since the last packet
 	sentAt            time.Time
 	interval          time.Duration // the transmit interval SendAt was computed with
 }
@@ -84,7 +87,11 @@ func Step(m Machine, e Event) (Machine, []Packet) {
 	case e.Received:
 		m, final = m.receive(e.Packet, e.Now), e.Packet.Poll
 	case !m.ExpireAt.IsZero() && !e.Now.Before(m.ExpireAt):
-		m = m.expire()
+		if m.patient(e.Late) {
+			m.ExpireAt, m.extended = e.Now.Add(e.Late), true
+		} else {
+			m = m.expire()
+		}
 	}
 	m = m.negotiate()
 	var send []Packet
@@ -114,7 +121,7 @@ func (m Machine) receive(p Packet, arrival time.Time) Machine {
 		m.polling = false
 		m.forceTx, m.forceRx = m.desired, m.required
 	}
-	m.ExpireAt = arrival.Add(m.Detection())
+	m.ExpireAt, m.extended = arrival.Add(m.Detection()), false
 	if m.State == AdminDown {
 		return m
 	}
@@ -134,6 +141,13 @@ func (m Machine) follow(remote State) Machine {
 		return m.enter(Up, NoDiagnostic, "both directions work")
 	}
 	return m
+}
+
+// patient says whether the detection time is put off, once, by as much as it was noticed
+// late: a node that stood still (a paused virtual machine, no CPU for us) has proven
+// nothing about the path.
+func (m Machine) patient(late time.Duration) bool {
+	return late > m.Detection()/8 && !m.extended
 }
 
 func (m Machine) expire() Machine {

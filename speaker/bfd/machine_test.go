@@ -132,6 +132,23 @@ func TestDetection(t *testing.T) {
 	}
 }
 
+// Who was asleep waits once more for as long as that, and not for ever.
+func TestLateness(t *testing.T) {
+	m := up(t)
+	m, _ = hear(m, time.Second, Up, nil) // expires at 1.3 s
+	m, _ = Step(m, Event{Now: at(1500 * time.Millisecond), Late: 200 * time.Millisecond})
+	if m.State != Up || !m.ExpireAt.Equal(at(1700*time.Millisecond)) {
+		t.Fatalf("%s, expires at %s; want Up, 1.7 s", m.State, m.ExpireAt.Sub(epoch))
+	}
+	if heard, _ := hear(m, 1600*time.Millisecond, Up, nil); heard.State != Up || heard.extended {
+		t.Errorf("%s after a packet, want Up and as patient as before", heard.State)
+	}
+	m, _ = Step(m, Event{Now: at(1900 * time.Millisecond), Late: 200 * time.Millisecond})
+	if m.State != Down {
+		t.Errorf("%s, want Down: it was put off once already", m.State)
+	}
+}
+
 // A slower profile is told by a poll and used when the peer has answered (§6.8.3).
 func TestSlowerWaitsForThePoll(t *testing.T) {
 	m := up(t)

@@ -54,15 +54,19 @@ func (p *path) configure(s Session) bool {
 
 // tick runs when a timer of the machine is due. If it is the detection time, packets
 // that arrived in time may still wait in the socket, because this process was not given
-// a CPU: they are read first, with the arrival times the kernel gave them.
+// a CPU: they are read first, with the arrival times the kernel gave them. The machine is
+// told how late it is, because the peer of a machine that stood still may have, too.
 func (p *path) tick() {
 	p.mu.Lock()
-	expired := !p.machine.ExpireAt.IsZero() && !time.Now().Before(p.machine.ExpireAt)
+	late := time.Duration(0)
+	if expires := p.machine.ExpireAt; !expires.IsZero() {
+		late = time.Since(expires)
+	}
 	p.mu.Unlock()
-	if expired {
+	if late > 0 {
 		p.ear.drain()
 	}
-	p.step(Event{Now: time.Now()})
+	p.step(Event{Now: time.Now(), Late: late})
 }
 
 func (p *path) step(e Event) {
