@@ -40,6 +40,7 @@ test-unit: ## Run the tests that need neither root nor a cluster (under a minute
 .PHONY: tools
 tools:
 	@$(LAB) packages
+	@$(LAB) build
 
 .PHONY: lint
 lint: ## Check style and the rules between the rooms

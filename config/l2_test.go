@@ -33,7 +33,7 @@ func pool(name string, set labels.Set, addresses ...v1beta1.AddressRange) v1beta
 
 func TestL2For(t *testing.T) {
 	type specs map[string]string
-	const lan, iot, nowhere = "192.168.10.7", "192.168.20.7", "10.9.9.9"
+	const lan, iot, nowhere, orphan = "192.168.10.7", "192.168.20.7", "10.9.9.9", "192.168.99.7"
 	for _, test := range []struct {
 		name string
 		ads  specs
@@ -44,6 +44,8 @@ func TestL2For(t *testing.T) {
 			config.L2Answer{Links: []string{"eth0"}, Reason: v1beta1.ReasonAnnounced}},
 		{"no subnet holds the address", nil, nowhere,
 			config.L2Answer{Reason: v1beta1.ReasonNoInterface}},
+		{"the pool was deleted while a Service had the address", specs{"a": `ipAddressPools: [lan]`}, orphan,
+			config.L2Answer{Links: []string{"wlan0"}, Reason: v1beta1.ReasonAnnounced}},
 		{"an advertisement of another pool changes nothing", specs{"a": `ipAddressPools: [iot]`}, lan,
 			config.L2Answer{Links: []string{"eth0"}, Reason: v1beta1.ReasonAnnounced}},
 		{"an advertisement without pools is about all", specs{"a": `interfaces: [wlan0]`}, iot,

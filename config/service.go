@@ -113,6 +113,17 @@ func Ingress(service *corev1.Service) []netip.Addr {
 	return addrs
 }
 
+// unique returns the addresses without those that came before.
+func unique(addrs []netip.Addr) []netip.Addr {
+	var kept []netip.Addr
+	for _, addr := range addrs {
+		if !slices.Contains(kept, addr) {
+			kept = append(kept, addr)
+		}
+	}
+	return kept
+}
+
 // ReadService reads what a Service asks for. A problem means the request cannot be understood: the Service then keeps
 // what it holds and gets nothing.
 func ReadService(service *corev1.Service) (Wish, []Problem) {
@@ -122,7 +133,7 @@ func ReadService(service *corev1.Service) (Wish, []Problem) {
 		Labels:  labels.Set(service.Labels),
 		Pools:   list(annotation(service, keyPool)),
 		Sharing: readSharing(service),
-		Held:    Ingress(service),
+		Held:    unique(Ingress(service)),
 		From:    list(annotation(service, keyAllocatedFrom)),
 	}
 	wish.TakeOver = service.Annotations[v1beta1.Group+"/"+keyTakeOver] == "true"

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,8 +200,8 @@ func TestFresh(t *testing.T) {
 
 // TestQuiet asserts that a pass in which nothing changed writes nothing, however many Services wait.
 func TestQuiet(t *testing.T) {
-	writes := 0
-	count := func(err error) error { writes++; return err }
+	var writes atomic.Int64
+	count := func(err error) error { writes.Add(1); return err }
 	b := newBench(t, count, smallPool("10.0.0.1"), waiting("has", 3*time.Hour), waiting("waits", 2*time.Hour), waiting("waits-too", time.Hour))
 	for range 3 {
 		b.catchUp(t)
@@ -214,12 +215,12 @@ func TestQuiet(t *testing.T) {
 			metav1.SetMetaDataAnnotation(&service.ObjectMeta, config.AllocatedFrom, "lan")
 		}
 	}
-	writes = 0
+	writes.Store(0)
 	if _, err := b.Reconcile(context.Background(), reconcile.Request{}); err != nil {
 		t.Fatal(err)
 	}
-	if writes != 0 {
-		t.Errorf("%d writes although nothing changed", writes)
+	if n := writes.Load(); n != 0 {
+		t.Errorf("%d writes although nothing changed", n)
 	}
 }
 

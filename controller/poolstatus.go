@@ -75,7 +75,7 @@ func drainingCondition(pool v1beta1.IPAddressPool, usage ipam.Usage) metav1.Cond
 		names = append(names, service.String())
 	}
 	condition.Status, condition.Reason = metav1.ConditionTrue, v1beta1.ReasonDraining
-	condition.Message = fmt.Sprintf("%s an address that the pool would not give today, and keeps it: %s", countText(len(usage.Draining)), strings.Join(names, ", "))
+	condition.Message = fmt.Sprintf("%s an address that the pool would not give today: %s", countText(len(usage.Draining)), strings.Join(names, ", "))
 	if deleting {
 		condition.Message = "the pool is being deleted and gives no more addresses; " + condition.Message
 	}

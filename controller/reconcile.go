@@ -26,8 +26,9 @@ const (
 	// writeBudget is for how long one pass writes: what it has not written by then the next one decides anew, so that a
 	// storm of new Services does not delay what happens meanwhile.
 	writeBudget = 2 * time.Second
-	// writeTimeout is for how long one write may take.
-	writeTimeout = 5 * time.Second
+	// writeTimeout is for how long one write may take. It is less than the time between a leader that gives up, 10 s
+	// after it last renewed its lease, and the next one, 15 s after: no write of the former meets those of the latter.
+	writeTimeout = 4 * time.Second
 	// patrol is how often the world is read again although no bell rang.
 	patrol = time.Minute
 	// soon is when to try again what did not work out because the cache lags behind.
@@ -80,6 +81,10 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	left, again, err := r.writeServices(ctx, o.services)
 	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again))
+	if left > 0 && err != nil { // one that fails must not hold up those whose turn has not come
+		r.log.Warn("write", "error", err)
+		err = nil
+	}
 	return result(o, left, again), err
 }
 
@@ -154,7 +159,8 @@ func (r *reconciler) writeService(ctx context.Context, change serviceChange) (co
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	// A write that has begun is seen to its end also when the controller is told to stop: only then the lease is let go.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: change.service.Namespace, Name: change.service.Name}}
 	err = r.client.Status().Patch(ctx, service, client.RawPatch(types.StrategicMergePatchType, body), client.FieldOwner(fieldManager))

@@ -317,3 +317,36 @@ func values[V any](m map[string]V) []V {
 	}
 	return all
 }
+
+// TestEveryReasonHasAScenario asserts that each reason the controller gives appears in the output of a scenario.
+func TestEveryReasonHasAScenario(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			if strings.HasSuffix(f.Name, ".out") {
+				all.Write(f.Data)
+			}
+		}
+	}
+	for _, reason := range []string{
+		v1beta1.ReasonAddressAllocated, v1beta1.ReasonAddressKept, v1beta1.ReasonAddressReleased, v1beta1.ReasonNoPool,
+		v1beta1.ReasonPoolExhausted, v1beta1.ReasonPoolNotAllowed, v1beta1.ReasonAddressNotInPool, v1beta1.ReasonAddressInUse,
+		v1beta1.ReasonAddressReserved, v1beta1.ReasonAddressCooling, v1beta1.ReasonSharingRefused, v1beta1.ReasonFamilyUnavailable,
+		v1beta1.ReasonRequestInvalid, v1beta1.ReasonStatusOwnedByOther, v1beta1.ReasonAnnounced, v1beta1.ReasonNotAnnounced,
+		v1beta1.ReasonNoSpeaker, v1beta1.ReasonReady, v1beta1.ReasonRangeInvalid, v1beta1.ReasonRangeRefused,
+		v1beta1.ReasonReservationInvalid, v1beta1.ReasonSelectorInvalid, v1beta1.ReasonPoolEmpty, v1beta1.ReasonOverlap,
+		v1beta1.ReasonNoOverlap, v1beta1.ReasonDraining, v1beta1.ReasonNotDraining, v1beta1.ReasonPoolNotFound,
+	} {
+		if !strings.Contains(all.String(), " "+reason+": ") {
+			t.Errorf("no scenario for %s", reason)
+		}
+	}
+}

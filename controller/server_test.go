@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
@@ -22,7 +26,8 @@ import (
 // TestOnAPIServer runs the controller, with its generated roles, against a real API server.
 func TestOnAPIServer(t *testing.T) {
 	p := startPlane(t)
-	p.run(t, p.buildController(t))
+	program := p.buildController(t)
+	controller := p.run(t, program)
 
 	t.Run("the gossip key is made once", func(t *testing.T) {
 		var secret corev1.Secret
@@ -39,6 +44,95 @@ func TestOnAPIServer(t *testing.T) {
 	t.Run("a Service that changes its type gives it back", func(t *testing.T) { checkReleased(t, p) })
 	t.Run("another controller's status stays", func(t *testing.T) { checkForeign(t, p) })
 	t.Run("ranges of the cluster itself are refused", func(t *testing.T) { checkTaken(t, p) })
+	t.Run("a cooldown outlives the controller", func(t *testing.T) { checkCooldown(t, p, controller, program) })
+	t.Run("nothing is written when nothing changes", func(t *testing.T) { checkSilence(t, p) })
+	t.Run("the log has one line for each change and no complaint", func(t *testing.T) { checkLog(t, p) })
+}
+
+func checkCooldown(t *testing.T, p *plane, controller *exec.Cmd, program string) {
+	pool := &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "cooling"}}
+	pool.Spec.Addresses = []v1beta1.AddressRange{"198.51.100.1"}
+	pool.Spec.Cooldown = &metav1.Duration{Duration: time.Hour}
+	p.create(t, pool)
+	first, second := loadBalancer("first"), loadBalancer("second")
+	for _, service := range []*corev1.Service{first, second} {
+		policy := corev1.IPFamilyPolicySingleStack
+		service.Spec.IPFamilyPolicy = &policy
+		service.Annotations = map[string]string{"fairlead.dev/address-pool": "cooling"}
+	}
+	p.create(t, first)
+	p.expect(t, "first", v1beta1.ReasonAddressAllocated, "198.51.100.1")
+	eventually(t, 10*time.Second, func() error { // the lease is written a moment after the address
+		if err := p.admin.Get(context.Background(), client.ObjectKeyFromObject(pool), pool); err != nil {
+			return err
+		}
+		if len(pool.Status.Leases) != 1 || pool.Status.Leases[0].Service != "default/first" {
+			return fmt.Errorf("leases %v", pool.Status.Leases)
+		}
+		return nil
+	})
+	_ = controller.Process.Kill()
+	if err := p.admin.Delete(context.Background(), first); err != nil { // while nobody looks
+		t.Fatal(err)
+	}
+	p.create(t, second)
+	p.run(t, program, "--leader-elect=false")
+	p.expect(t, "second", v1beta1.ReasonPoolExhausted)
+	first.UID = ""
+	p.create(t, first)
+	p.expect(t, "first", v1beta1.ReasonAddressAllocated, "198.51.100.1")
+}
+
+// checkSilence asserts that no object changes for a while.
+func checkSilence(t *testing.T, p *plane) {
+	versions := func() map[string]string {
+		all := map[string]string{}
+		for _, list := range []client.ObjectList{&corev1.ServiceList{}, &v1beta1.IPAddressPoolList{}, &v1beta1.L2AdvertisementList{}} {
+			if err := p.admin.List(context.Background(), list); err != nil {
+				t.Fatal(err)
+			}
+			err := meta.EachListItem(list, func(object apiruntime.Object) error {
+				o, err := meta.Accessor(object)
+				if err == nil {
+					all[fmt.Sprintf("%T/%s", object, o.GetName())] = o.GetResourceVersion()
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return all
+	}
+	var before map[string]string
+	quiet := 0
+	eventually(t, time.Minute, func() error { // 30 looks, a tenth of a second apart
+		now := versions()
+		if diff := cmp.Diff(before, now); diff != "" {
+			before, quiet = now, 0
+			return fmt.Errorf("something changes (-before +now):\n%s", diff)
+		}
+		if quiet++; quiet < 30 {
+			return fmt.Errorf("quiet for %d looks", quiet)
+		}
+		return nil
+	})
+}
+
+// checkLog asserts that the controller's log is quiet: its role lets it do all it wants to do.
+func checkLog(t *testing.T, p *plane) {
+	log, err := os.ReadFile(filepath.Join(p.dir, "controller.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(log) == 0 {
+		t.Error("the log is empty")
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, "level=INFO") || !strings.Contains(line, " reason=") {
+			t.Errorf("the log says: %s", line)
+		}
+	}
 }
 
 func checkMetalLBManifest(t *testing.T, p *plane) {
@@ -188,6 +282,13 @@ func checkForeign(t *testing.T, p *plane) {
 		t.Fatal(err)
 	}
 	p.expect(t, "plain", v1beta1.ReasonStatusOwnedByOther, "203.0.113.1")
+	plain = p.get(t, "plain")
+	metav1.SetMetaDataAnnotation(&plain.ObjectMeta, "fairlead.dev/take-over", "true")
+	if err := p.admin.Update(context.Background(), plain); err != nil {
+		t.Fatal(err)
+	}
+	// the address is in no pool, but it is the one the Service has
+	p.expect(t, "plain", v1beta1.ReasonAddressKept, "203.0.113.1", "fc00:f853:ccd:e799::")
 	if got := p.get(t, "foreign").Status; len(got.Conditions) > 0 || len(got.LoadBalancer.Ingress) > 0 {
 		t.Errorf("a Service of another class has %v", got)
 	}

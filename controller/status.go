@@ -206,10 +206,10 @@ func addrsText(addrs []netip.Addr) string {
 	return strings.Join(texts, ", ")
 }
 
-// countText returns "1 Service holds" or "3 Services hold".
+// countText returns "1 Service keeps" or "3 Services keep".
 func countText(n int) string {
 	if n == 1 {
-		return "1 Service holds"
+		return "1 Service keeps"
 	}
-	return fmt.Sprintf("%d Services hold", n)
+	return fmt.Sprintf("%d Services keep", n)
 }

@@ -60,7 +60,8 @@ const (
 // readEntry reads one Service. ok is false if it is of no interest at all.
 func readEntry(service *corev1.Service, class string) (e entry, ok bool) {
 	e = entry{service: service, role: roleOf(service, class)}
-	if e.role == stranger && len(service.Status.LoadBalancer.Ingress) == 0 {
+	late := !service.DeletionTimestamp.IsZero() // what is on its way out gets nothing new
+	if (e.role == stranger || late) && len(service.Status.LoadBalancer.Ingress) == 0 {
 		return entry{}, false
 	}
 	wish, problems := config.ReadService(service)
@@ -69,7 +70,7 @@ func readEntry(service *corev1.Service, class string) (e entry, ok bool) {
 	case e.role == leaving:
 		e.claim.Leaving = true
 	case e.role == stranger:
-		e.claim.Foreign = "the Service is not for this load balancer"
+		e.claim.NotOurs = "the Service is for another load balancer: its loadBalancerClass is not the one Fairlead serves"
 	case other != "" && !wish.TakeOver:
 		e.claim.Foreign = fmt.Sprintf("status.loadBalancer is written by %q, so Fairlead keeps off: remove that controller or give the Service another loadBalancerClass; to hand its address over to Fairlead, annotate it with fairlead.dev/take-over: \"true\"", other)
 	case len(problems) > 0:

@@ -22,6 +22,7 @@ import (
 const (
 	statusEvery = 200 * time.Millisecond
 	countsEvery = 10 * time.Second
+	statusRetry = time.Second
 )
 
 // statusWriter keeps this node's Speaker object.
@@ -36,21 +37,25 @@ type statusWriter struct {
 	at      time.Time
 }
 
-// run writes until ctx ends.
+// run writes until ctx ends. What could not be written is tried again.
 func (s *statusWriter) run(ctx context.Context) error {
 	tick := time.NewTicker(countsEvery)
 	defer tick.Stop()
 	pause := time.NewTicker(statusEvery)
 	defer pause.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.bell:
+		case <-again:
 		case <-tick.C:
 		}
+		again = nil
 		if err := s.write(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("write the Speaker object", "error", err)
+			again = time.After(statusRetry)
 		}
 		select {
 		case <-ctx.Done():

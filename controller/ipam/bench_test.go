@@ -2,6 +2,7 @@ package ipam_test
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -78,4 +79,39 @@ func BenchmarkAssign(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/Service")
 		})
 	}
+}
+
+// BenchmarkWaiting is one pass in which nobody gets anything: n Services wait for a second family that no pool has, and
+// all have one sharing key and one port, so that none can join another.
+func BenchmarkWaiting(b *testing.B) {
+	for _, n := range []int{1000, 10000, 50000} {
+		_, claims := crowd(n)
+		c := ipv4Only()
+		for i := range claims {
+			claims[i].Families, claims[i].Need = []config.Family{config.IPv4, config.IPv6}, config.NeedAny
+			claims[i].Addresses, claims[i].Pools, claims[i].Held, claims[i].From = nil, nil, nil, nil
+			if i > 0 {
+				claims[i].Held = []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
+			}
+			claims[i].Sharing = config.Sharing{Key: "all", Ports: []config.Port{{Protocol: "TCP", Number: 80}}}
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				ipam.Assign(c, claims, nil, time.Unix(0, 0))
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/Service")
+		})
+	}
+}
+
+// ipv4Only returns 50 pools without IPv6.
+func ipv4Only() config.Config {
+	var objects config.Objects
+	for i := range 50 {
+		pool := v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("pool-%02d", i)}}
+		pool.Spec.Addresses = []v1beta1.AddressRange{v1beta1.AddressRange(fmt.Sprintf("10.%d.0.0/16", i))}
+		objects.Pools = append(objects.Pools, pool)
+	}
+	c, _ := config.Read(objects)
+	return c
 }

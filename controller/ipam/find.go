@@ -56,8 +56,7 @@ func (t *table) reservedFor(claim *Claim, family config.Family) []netip.Addr {
 // findOwn returns an address that others share under the Service's key on terms it agrees with, or one that the Service
 // itself gave back lately: nobody is better entitled to it while it cools down.
 func (t *table) findOwn(claim *Claim, family config.Family) netip.Addr {
-	shared := t.sharing[claim.Sharing.Key] // no address is shared under the empty key
-	for _, addr := range slices.Concat(t.inPoolOrder(shared), t.cooled[claim.Service]) {
+	for _, addr := range slices.Concat(t.joinable(claim, family), t.cooled[claim.Service]) {
 		pool := t.poolOf(addr)
 		if pool == nil || config.FamilyOf(addr) != family || pool.avoids(addr) || t.refusePool(claim, pool) != "" {
 			continue

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -399,8 +400,13 @@ func (h *history) couldHave(c config.Config, s *service, pool config.Pool, addr 
 		!h.heldByOther(s.Service, addr) && (!pool.AvoidBuggy || !config.Buggy(addr))
 }
 
-// TestHistories runs random histories; -rapid.checks=10000 runs that many.
+// TestHistories runs 10,000 random histories, fewer with -short, or as many as -rapid.checks says.
 func TestHistories(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); !testing.Short() && checks.Value.String() == checks.DefValue {
+		if err := checks.Value.Set("10000"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{now: time.Unix(1e9, 0), pools: map[string]v1beta1.IPAddressPool{}, services: map[types.NamespacedName]*service{}}
 		h.pools["attic"] = drawPool(t, "attic")

@@ -21,9 +21,13 @@ type Claim struct {
 
 	Invalid string // why the wish cannot be understood; the Service keeps what it holds and gets nothing
 	Foreign string // who else writes its status; its addresses are taken, and it gets nothing from us
+	NotOurs string // why it is another load balancer's; the same holds
 	Leaving bool   // it is no Service of ours any more: its addresses stay taken until its status is cleared
 	Changed bool   // its terms of sharing changed since it got its addresses, so it is the one to give way
 }
+
+// others reports whether the Service's addresses are not ours to give or take.
+func (c *Claim) others() bool { return c.Foreign != "" || c.NotOurs != "" }
 
 // Release is an address that a Service gave back.
 type Release struct {
@@ -102,7 +106,7 @@ type refusal struct{ reason, message string }
 
 // missing reports whether the claim lacks something that it may be given.
 func (d decision) missing() bool {
-	if d.claim.Invalid != "" || d.claim.Foreign != "" || d.claim.Leaving {
+	if d.claim.Invalid != "" || d.claim.others() || d.claim.Leaving {
 		return false
 	}
 	return slices.ContainsFunc(d.slots, func(s slot) bool { return !s.have.IsValid() })
@@ -216,6 +220,9 @@ func (t *table) grant(d decision) Grant {
 	switch {
 	case d.claim.Leaving:
 		g.Reason, g.Message = v1beta1.ReasonAddressReleased, "the Service is no longer of type LoadBalancer"
+		return g
+	case d.claim.NotOurs != "":
+		g.Addrs, g.Reason, g.Message = d.claim.Held, v1beta1.ReasonClassNotOurs, d.claim.NotOurs
 		return g
 	case d.claim.Foreign != "":
 		g.Addrs, g.Reason, g.Message = d.claim.Held, v1beta1.ReasonStatusOwnedByOther, d.claim.Foreign

@@ -66,7 +66,7 @@ func (t *table) refuseShared(claim *Claim, addr netip.Addr, seat seat) *refusal 
 // shareRefusal says why two Services cannot have one address together, "" if they can.
 func shareRefusal(a, b *Claim) string {
 	switch {
-	case a.Leaving || b.Leaving || a.Foreign != "" || b.Foreign != "":
+	case a.Leaving || b.Leaving || a.others() || b.others():
 		return "it does not share"
 	case b.Sharing.Key == "":
 		return fmt.Sprintf("%s has no allow-shared-ip", b.Service)
@@ -121,8 +121,26 @@ func refuseRule(claim *Claim, pool *config.Pool) string {
 	return ""
 }
 
-// refuseAll says why no pool has an address of a family for a claim: each pool considered, and what to do.
+// verdictKey is all of a claim that refuseAll looks at.
+type verdictKey struct {
+	family                   config.Family
+	pools, namespace, labels string
+}
+
+// refuseAll says why no pool has an address of a family for a claim. Many claims may wait for the same reason: it is
+// put into words once.
 func (t *table) refuseAll(claim *Claim, family config.Family) refusal {
+	key := verdictKey{family: family, pools: strings.Join(claim.Pools, ","), namespace: claim.Service.Namespace, labels: claim.Labels.String()}
+	why, ok := t.verdicts[key]
+	if !ok {
+		why = t.judge(claim, family)
+		t.verdicts[key] = why
+	}
+	return why
+}
+
+// judge says for each pool why it has no address of a family for a claim, and what to do.
+func (t *table) judge(claim *Claim, family config.Family) refusal {
 	if why, ok := t.refuseNoPool(claim); ok {
 		return why
 	}

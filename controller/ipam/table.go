@@ -18,11 +18,14 @@ type table struct {
 	claims  []*Claim       // by namespace and name
 	kept    [][]netip.Addr // for each claim what it holds and keeps
 	seats   map[netip.Addr]seat
-	sharing map[string][]netip.Addr // by key, the addresses that are shared under it
+	sharing map[offer][]netip.Addr        // the addresses that are shared under a key
+	ports   map[offer]map[config.Port]int // for how many of these a port is taken
 
 	cooling  map[netip.Addr]Release
 	cooled   map[types.NamespacedName][]netip.Addr // addresses that cool down, by the Service that gave them back
 	reserved map[types.NamespacedName][]netip.Addr
+
+	verdicts map[verdictKey]refusal // what refuseAll said before
 
 	pools   []*poolState // in the order in which they are tried
 	byIndex []*poolState // by position in config.Pools
@@ -60,7 +63,9 @@ func newTable(c config.Config, claims []Claim, released []Release, now time.Time
 		claims:   sorted,
 		kept:     make([][]netip.Addr, len(sorted)),
 		seats:    make(map[netip.Addr]seat, len(claims)),
-		sharing:  map[string][]netip.Addr{},
+		sharing:  map[offer][]netip.Addr{},
+		ports:    map[offer]map[config.Port]int{},
+		verdicts: map[verdictKey]refusal{},
 		cooling:  map[netip.Addr]Release{},
 		cooled:   map[types.NamespacedName][]netip.Addr{},
 		reserved: map[types.NamespacedName][]netip.Addr{},
@@ -163,7 +168,7 @@ func (t *table) settle(addr netip.Addr) {
 	var staying []int
 	for _, i := range order {
 		refused := slices.ContainsFunc(staying, func(j int) bool { return shareRefusal(t.claims[i], t.claims[j]) != "" })
-		if refused && t.claims[i].Foreign == "" {
+		if refused && !t.claims[i].others() {
 			t.kept[i] = slices.DeleteFunc(t.kept[i], func(a netip.Addr) bool { return a == addr })
 			continue
 		}
@@ -176,7 +181,7 @@ func (t *table) settle(addr netip.Addr) {
 func (t *table) byPrecedence(i, j int) int {
 	a, b := t.claims[i], t.claims[j]
 	return cmp.Or(
-		-compareBool(a.Foreign != "", b.Foreign != ""),
+		-compareBool(a.others(), b.others()),
 		compareBool(a.Leaving, b.Leaving),
 		compareBool(a.Changed, b.Changed),
 		t.byAge(i, j),
@@ -207,11 +212,42 @@ func (t *table) take(i int, addr netip.Addr) (crowded bool) {
 	return false
 }
 
+// offer is a key under which addresses of one family are shared.
+type offer struct {
+	key    string
+	family config.Family
+}
+
 // offer remembers that an address is shared under its holder's key.
 func (t *table) offer(i int, addr netip.Addr) {
-	if key := t.claims[i].Sharing.Key; key != "" && !slices.Contains(t.sharing[key], addr) {
-		t.sharing[key] = append(t.sharing[key], addr)
+	claim := t.claims[i]
+	under := offer{claim.Sharing.Key, config.FamilyOf(addr)}
+	if under.key == "" || claim.others() {
+		return
 	}
+	if t.ports[under] == nil {
+		t.ports[under] = map[config.Port]int{}
+	}
+	for _, port := range claim.Sharing.Ports {
+		t.ports[under][port]++
+	}
+	if t.seats[addr].first == i { // whoever comes later joins an address that is offered already
+		t.sharing[under] = append(t.sharing[under], addr)
+	}
+}
+
+// joinable returns the addresses that are shared under a claim's key, in the order in which their pools are tried;
+// none if each of them has a Service with a port of the claim's, so that a key on many equal Services costs no more
+// than none.
+func (t *table) joinable(claim *Claim, family config.Family) []netip.Addr {
+	under := offer{claim.Sharing.Key, family}
+	addrs := t.sharing[under]
+	for _, port := range claim.Sharing.Ports {
+		if t.ports[under][port] >= len(addrs) {
+			return nil
+		}
+	}
+	return t.inPoolOrder(addrs)
 }
 
 // seat gives a claim an address that find found.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,19 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // What the measuring client does: a new connection every probeEvery, given up after probeTimeout.
@@ -235,227 +228,10 @@ func (l lab) watchOwner(ctx context.Context, from host, o failoverOptions, first
 	}
 }
 
-// cut silences a host and returns what mends it.
-func (l lab) cut(ctx context.Context, h host, o failoverOptions) (func() error, error) {
-	if o.cut == "pod" {
-		return func() error { return nil }, l.deletePod(ctx, h, o)
-	}
-	var pids []int
-	var err error
-	switch o.cut {
-	case "process":
-		pids, err = processesIn(h, o.process)
-		if err == nil && len(pids) == 0 {
-			err = fmt.Errorf("no process %q runs on %s: name the announcer's binary with --process", o.process, h.Name)
-		}
-	case "node":
-		pids, err = processesIn(h, "")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if o.cut != "process" {
-		if err := setLink(h, "silent"); err != nil {
-			return nil, err
-		}
-	}
-	mend := func() error {
-		errs := []error{sendSignal(pids, unix.SIGCONT)}
-		if o.cut != "process" {
-			errs = append(errs, setLink(h, "up"))
-		}
-		return errors.Join(errs...)
-	}
-	return mend, sendSignal(pids, unix.SIGSTOP)
-}
-
-// deletePod deletes the announcer's pod of a host, as a rollout or a user would. Its successor comes by itself.
-func (l lab) deletePod(ctx context.Context, h host, o failoverOptions) error {
-	s, err := l.loadSettings()
-	if err != nil {
-		return err
-	}
-	out, err := l.kubectlOf(ctx, s, "", "delete", "pod", "--wait=false", "-n", o.podNS, "-l", o.podLabel, "--field-selector", "spec.nodeName="+h.Name)
-	if err == nil && out == "" {
-		err = fmt.Errorf("no pod with the labels %s runs on %s in namespace %s", o.podLabel, h.Name, o.podNS)
-	}
-	return err
-}
-
-func sendSignal(pids []int, s unix.Signal) error {
-	for _, pid := range pids {
-		if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal process %d: %w", pid, err)
-		}
-	}
-	return nil
-}
-
-// processesIn lists the processes in a host's network namespace, all or those of one binary's name.
-func processesIn(h host, binary string) ([]int, error) {
-	var want, have unix.Stat_t
-	if err := unix.Stat(netnsPath(h.netnsName()), &want); err != nil {
-		return nil, fmt.Errorf("find the processes of %s: %w", h.Name, err)
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("find the processes of %s: %w", h.Name, err)
-	}
-	var pids []int
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if unix.Stat(filepath.Join("/proc", entry.Name(), "ns", "net"), &have) != nil || have.Ino != want.Ino {
-			continue
-		}
-		exe, err := os.Readlink(filepath.Join("/proc", entry.Name(), "exe"))
-		if err == nil && (binary == "" || filepath.Base(exe) == binary) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
 func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "unknown"
 	}
 	return strings.Join(strings.Fields(string(text))[:3], " ")
-}
-
-// A probe is a running measuring client: this program again, inside a host.
-type probe struct {
-	cmd  *exec.Cmd
-	once sync.Once
-	done chan struct{}
-
-	mu   sync.Mutex
-	seen []attempt
-}
-
-func (l lab) startProbe(from host, o failoverOptions) (*probe, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("start the measuring client: %w", err)
-	}
-	url := "http://" + netip.AddrPortFrom(o.address, uint16(o.port)).String() + "/hostname"
-	p := &probe{cmd: exec.Command(self, "probe", url), done: make(chan struct{})}
-	p.cmd.Stderr = os.Stderr
-	output, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start the measuring client: %w", err)
-	}
-	if err := l.start(from, p.cmd); err != nil {
-		return nil, fmt.Errorf("start the measuring client on %s: %w", from.Name, err)
-	}
-	go p.collect(output)
-	return p, nil
-}
-
-func (p *probe) collect(output io.Reader) {
-	defer close(p.done)
-	lines := bufio.NewScanner(output)
-	for lines.Scan() {
-		var a attempt
-		if json.Unmarshal(lines.Bytes(), &a) != nil {
-			continue
-		}
-		p.mu.Lock()
-		p.seen = append(p.seen, a)
-		p.mu.Unlock()
-	}
-}
-
-// stop ends the client and waits for its last line. It may be called again.
-func (p *probe) stop() {
-	p.once.Do(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		_ = p.cmd.Wait()
-	})
-}
-
-func (p *probe) attempts() []attempt {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]attempt(nil), p.seen...)
-}
-
-// waitSteady waits until every attempt of steadyFor has succeeded, all started at since or later.
-func (p *probe) waitSteady(ctx context.Context, since time.Time) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.Now().Add(outageLimit)
-	for {
-		bad, last := since, since
-		reason := "no attempt was made"
-		for _, a := range p.attempts() {
-			if !a.OK && a.Start.After(bad) {
-				bad, reason = a.Start, a.Error
-			}
-			if a.OK && a.Start.After(last) {
-				last = a.Start
-			}
-		}
-		if last.Sub(bad) >= steadyFor {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("not every attempt succeeds after %s; the last failure: %s", outageLimit, reason)
-		}
-		select {
-		case <-tick.C:
-		case <-p.done:
-			return errors.New("the measuring client ended")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// probeMain is the measuring client: it prints an attempt a line until it is killed.
-func probeMain(ctx context.Context, url string, out io.Writer) error {
-	var mu sync.Mutex
-	encoder := json.NewEncoder(out)
-	client := &http.Client{
-		Timeout:   probeTimeout,
-		Transport: &http.Transport{DisableKeepAlives: true},
-	}
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		go func() {
-			a := try(ctx, client, url)
-			mu.Lock()
-			defer mu.Unlock()
-			_ = encoder.Encode(a)
-		}()
-	}
-}
-
-// try makes one connection with one request.
-func try(ctx context.Context, client *http.Client, url string) attempt {
-	a := attempt{Start: time.Now()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err == nil {
-		var response *http.Response
-		if response, err = client.Do(request); err == nil {
-			_, err = io.Copy(io.Discard, response.Body)
-			_ = response.Body.Close()
-			a.OK = err == nil && response.StatusCode == http.StatusOK
-		}
-	}
-	a.Took = time.Since(a.Start)
-	if err != nil {
-		a.Error = err.Error()
-	}
-	return a
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -55,6 +57,26 @@ func TestSpreadOf(t *testing.T) {
 	} {
 		if got := spreadOf(test.values); got != test.want {
 			t.Errorf("spreadOf(%v) = %v, want %v", test.values, got, test.want)
+		}
+	}
+}
+
+func TestQuestionsAboutAnAddress(t *testing.T) {
+	own := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	for _, text := range []string{"172.30.0.200", "fd30::200"} {
+		address := netip.MustParseAddr(text)
+		ask, parse := askARP, parseARP
+		if address.Is6() {
+			ask, parse = askNDP, parseNDP
+		}
+		frame, _, err := ask(own, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for cut := range len(frame) + 1 {
+			if mac := parse(frame[:cut], address); mac != nil {
+				t.Errorf("%s: the question, cut at %d, was taken for an answer of %s", text, cut, mac)
+			}
 		}
 	}
 }

@@ -27,6 +27,7 @@ const usage = `usage: go run ./e2e/lab COMMAND
   up [--kube-proxy=nftables|iptables]   make the cluster, or say that it is there
   down [--force]                        remove it
   demo                                  up, install Fairlead from this checkout, fetch a page through an address
+  build                                 build Kubernetes and what else the lab runs, unless that is in the cache
   packages                              install the Debian packages that the lab and the tests need
   status                                show hosts, addresses, processes and nodes
   exec HOST -- CMD...                   run a command on a host
@@ -36,7 +37,9 @@ const usage = `usage: go run ./e2e/lab COMMAND
                                         make an image out of one static binary
   images                                make the lab's own images
   logs HOST [COMPONENT]                 show what a component printed, or which there are
-  link HOST up|down|silent              pull the host's cable, or lose its frames without a trace
+  link HOST up|down|silent|apart        pull the host's cable, lose its frames without a trace, or put it on another switch
+                                        with all that are apart
+  whohas HOST ADDRESS                   ask the host's LAN who answers for an address, and show every one that does
   failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
 `
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string) error {
 		"up": l.upCommand, "down": l.downCommand, "status": l.statusCommand, "exec": l.execCommand, "load": l.loadCommand,
 		"kubectl": l.toolCommand("kubectl"), "helm": l.toolCommand("helm"),
 		"image": imageCommand, "images": l.imagesCommand, "logs": l.logsCommand, "link": l.linkCommand,
-		"demo": l.demoCommand, "failover": l.failoverCommand, "packages": l.packagesCommand,
+		"demo": l.demoCommand, "whohas": l.whohasCommand, "failover": l.failoverCommand, "packages": l.packagesCommand, "build": l.buildCommand,
 	}
 	command, ok := commands[name]
 	if !ok {
@@ -95,6 +98,11 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	return l.summary(p)
+}
+
+func (l lab) buildCommand(ctx context.Context, _ []string) error {
+	_, err := l.buildBinaries(ctx, newProgress(os.Stdout))
+	return err
 }
 
 func (l lab) packagesCommand(ctx context.Context, _ []string) error {
@@ -160,7 +168,7 @@ func (l lab) loadCommand(ctx context.Context, args []string) error {
 
 func (l lab) linkCommand(_ context.Context, args []string) error {
 	if len(args) != 2 {
-		return errors.New("usage: lab link HOST up|down|silent")
+		return errors.New("usage: lab link HOST up|down|silent|apart")
 	}
 	h, err := findHost(args[0])
 	if err != nil {

@@ -188,8 +188,25 @@ func setSysctls(netnsName string, values map[string]string) error {
 	})
 }
 
-// setLink changes the host's cable to its first subnet: up; down, as if it was pulled, the host sees it; or
-// silent, as if the switch was broken, frames are lost and the host sees nothing.
+// moveApart plugs a host's cable into a second switch of the subnet, which is there from the first time on.
+func moveApart(sw *netlink.Handle, port netlink.Link, s subnet) error {
+	second, err := sw.LinkByName(s.apart())
+	if err != nil {
+		snooping := false
+		second = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: s.apart()}, MulticastSnooping: &snooping}
+		if err := sw.LinkAdd(second); err != nil {
+			return fmt.Errorf("make the second switch of %s: %w", s.Name, err)
+		}
+	}
+	if err := sw.LinkSetUp(second); err != nil {
+		return fmt.Errorf("make the second switch of %s: %w", s.Name, err)
+	}
+	return sw.LinkSetMaster(port, second)
+}
+
+// setLink changes the host's cable to its first subnet: up; down, as if it was pulled, the host sees it;
+// silent, as if the switch was broken, frames are lost and the host sees nothing; or apart, on a second switch with
+// the other hosts that are apart: the network is in two halves.
 func setLink(h host, state string) error {
 	s := h.NICs[0].Subnet
 	return inNetns(s.netnsName(), func(sw *netlink.Handle, _ netns.NsHandle) error {
@@ -204,7 +221,9 @@ func setLink(h host, state string) error {
 			return sw.LinkSetDown(port)
 		case "silent":
 			return sw.LinkSetNoMaster(port)
+		case "apart":
+			return moveApart(sw, port, s)
 		}
-		return fmt.Errorf("a link is up, down or silent, not %q", state)
+		return fmt.Errorf("a link is up, down, silent or apart, not %q", state)
 	})
 }

@@ -97,6 +97,8 @@ func (b *board) settle() {
 	var open []*group
 	for i := range b.groups {
 		g := &b.groups[i]
+		g.able = g.pool()
+		g.best = bestPreferred(g.able)
 		g.owner, g.how = g.settled()
 		if g.owner == none {
 			open = append(open, g)
@@ -105,8 +107,8 @@ func (b *board) settle() {
 		b.load[g.owner] += g.weight
 	}
 	for _, g := range open {
-		if pool := bestPreferred(g.pool()); len(pool) > 0 {
-			g.owner, g.how = b.choose(pool, g.weight), byPlacing
+		if len(g.best) > 0 {
+			g.owner, g.how = b.choose(g.best, g.weight), byPlacing
 			b.load[g.owner] += g.weight
 		}
 	}
@@ -116,13 +118,12 @@ func (b *board) settle() {
 
 // settled is the owner that needs no choice, if there is one.
 func (g *group) settled() (int, how) {
-	pool := g.pool()
 	switch {
-	case g.keep && has(pool, g.present):
+	case g.keep && has(g.able, g.present):
 		return g.present, byKeeping
-	case has(pool, g.home):
+	case has(g.able, g.home):
 		return g.home, byHome
-	case has(bestPreferred(pool), g.present):
+	case has(g.best, g.present):
 		return g.present, byStaying
 	}
 	return none, byNobody
@@ -137,7 +138,7 @@ func (b *board) shed() bool {
 		if g.how != byStaying && g.how != byPlacing || b.load[g.owner] < b.bound+b.heavy {
 			continue
 		}
-		for _, c := range bestPreferred(g.pool()) {
+		for _, c := range g.best {
 			if b.load[c.node]+g.weight <= b.bound {
 				b.load[g.owner] -= g.weight
 				b.load[c.node] += g.weight
@@ -169,17 +170,25 @@ func (b *board) choose(from []candidate, weight int) int {
 // pool is who may own the group now: all that are fit, or else all that are reluctant.
 func (g *group) pool() []candidate {
 	for _, s := range []Standing{Fit, Reluctant} {
-		var pool []candidate
-		for _, c := range g.candidates {
-			if c.standing == s {
-				pool = append(pool, c)
-			}
-		}
-		if len(pool) > 0 {
-			return pool
+		if all := having(g.candidates, func(c candidate) bool { return c.standing == s }); len(all) > 0 {
+			return all
 		}
 	}
 	return nil
+}
+
+// having returns the candidates that are so, without a copy if all are.
+func having(from []candidate, so func(candidate) bool) []candidate {
+	if !slices.ContainsFunc(from, func(c candidate) bool { return !so(c) }) {
+		return from
+	}
+	out := make([]candidate, 0, len(from))
+	for _, c := range from {
+		if so(c) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // count counts the nodes that are so for at least one group.
@@ -241,16 +250,14 @@ func (b *board) without(node int, owners []int) *board {
 }
 
 func bestPreferred(from []candidate) []candidate {
-	var best []candidate
-	for _, c := range from {
-		if len(best) > 0 && c.preference > best[0].preference {
-			best = nil
-		}
-		if len(best) == 0 || c.preference == best[0].preference {
-			best = append(best, c)
-		}
+	if len(from) == 0 {
+		return nil
 	}
-	return best
+	best := from[0].preference
+	for _, c := range from {
+		best = max(best, c.preference)
+	}
+	return having(from, func(c candidate) bool { return c.preference == best })
 }
 
 func has(in []candidate, node int) bool {

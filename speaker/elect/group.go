@@ -21,6 +21,8 @@ type group struct {
 	present    int
 	keep       bool
 
+	able  []candidate // who may own it now: see pool
+	best  []candidate // the best preferred of them
 	home  int
 	owner int
 	how   how

@@ -75,8 +75,8 @@ func (n Node) refuseCluster(a netip.Addr) string {
 	switch why := special(a); {
 	case why != "":
 		return why
-	case slices.Contains(n.Addresses, a):
-		return "it is an address of this node"
+	case n.isNode(a):
+		return "it is a node's address"
 	case within(a, n.PodCIDRs):
 		return "it is in the range of pods"
 	}

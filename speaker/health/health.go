@@ -81,7 +81,7 @@ type Server struct {
 	mu       sync.Mutex
 	want     Want
 	counts   map[string]int
-	open     map[socket]*http.Server
+	open     map[socket]opened
 	pending  time.Time // since when a change waits, zero if none does
 	updated  time.Time
 	serving  sync.WaitGroup
@@ -95,9 +95,24 @@ type socket struct {
 	network string
 }
 
+// opened is what serves a socket. The listener is closed beside the server: a
+// server that has not begun to serve does not know it yet.
+type opened struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+func (o opened) close() error {
+	err := o.server.Close()
+	if listenerErr := o.listener.Close(); err == nil && !errors.Is(listenerErr, net.ErrClosed) {
+		err = listenerErr
+	}
+	return err
+}
+
 // New makes a server that serves nothing yet.
 func New(o Options) *Server {
-	return &Server{log: o.Log, now: o.Now, late: cmp.Or(o.Late, defaultLate), counts: map[string]int{}, open: map[socket]*http.Server{}}
+	return &Server{log: o.Log, now: o.Now, late: cmp.Or(o.Late, defaultLate), counts: map[string]int{}, open: map[socket]opened{}}
 }
 
 // Queued tells that something changed that the kernel does not have yet.
@@ -129,14 +144,14 @@ func (s *Server) Apply(ctx context.Context, want Want) []Problem {
 		s.counts[c.key()] = c.LocalEndpoints
 	}
 	wanted := sockets(want)
-	for have, server := range s.open {
+	for have, o := range s.open {
 		if !slices.Contains(wanted, have) {
-			s.close(have, server)
+			s.close(have, o)
 		}
 	}
 	var problems []Problem
 	for _, w := range wanted {
-		if s.open[w] != nil {
+		if _, is := s.open[w]; is {
 			continue
 		}
 		if err := s.listen(ctx, w); err != nil {
@@ -177,9 +192,9 @@ func (s *Server) listen(ctx context.Context, at socket) error {
 		return err
 	}
 	server := &http.Server{Handler: s.handler(at), ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout}
-	s.open[at] = server
+	s.open[at] = opened{server, l}
 	s.serving.Go(func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("health check ended", "address", at.address, "service", at.service, "error", err)
 		}
 	})
@@ -193,8 +208,8 @@ const (
 	idleTimeout = 30 * time.Second
 )
 
-func (s *Server) close(at socket, server *http.Server) {
-	if err := server.Close(); err != nil {
+func (s *Server) close(at socket, o opened) {
+	if err := o.close(); err != nil {
 		s.log.Warn("health check not closed", "address", at.address, "error", err)
 	}
 	delete(s.open, at)
@@ -205,8 +220,8 @@ func (s *Server) close(at socket, server *http.Server) {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	var errs []error
-	for at, server := range s.open {
-		errs = append(errs, server.Close())
+	for at, o := range s.open {
+		errs = append(errs, o.close())
 		delete(s.open, at)
 	}
 	s.mu.Unlock()

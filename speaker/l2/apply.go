@@ -159,7 +159,7 @@ func (r *Responder) earFor(key earKey, link links.Link, addrs []netip.Addr, w *w
 func (r *Responder) joinGroups(key earKey, e *ear, link links.Link, addrs []netip.Addr) error {
 	g := r.groups[key]
 	if g == nil {
-		g = &groups{ear: e, cards: map[netip.Addr]bool{}, joined: map[netip.Addr]bool{}}
+		g = newGroups(e)
 		r.groups[key] = g
 	} else if g.link.Carriers != link.Carriers {
 		g.forget()
@@ -169,16 +169,16 @@ func (r *Responder) joinGroups(key earKey, e *ear, link links.Link, addrs []neti
 }
 
 // announceNew begins the series of what is new here, or new to the others: after a change
-// of the MAC, of the link itself, of its carrier, or when the caller asks for it.
+// of the MAC, of the link itself, of its carrier, when a handover is called off, or when
+// the caller asks for it.
 func (r *Responder) announceNew(e *ear, pairs []pair, w *wish) {
 	now := time.Now()
 	for _, p := range pairs {
-		key, d := p.key(), w.duties[p.addr]
+		key := p.key()
 		have, known := r.begun[key]
-		want := began{at: have.at, own: w.own, index: p.link.Index, carriers: p.link.Carriers, round: p.round}
-		if !p.until.IsZero() {
-			// The successor announces; a word from here would take the address back.
-			delete(r.series, key)
+		want := began{
+			at: have.at, own: w.own, index: p.link.Index, carriers: p.link.Carriers,
+			round: p.round, leaving: !p.until.IsZero(),
 		}
 		if known && have == want {
 			continue
@@ -187,8 +187,11 @@ func (r *Responder) announceNew(e *ear, pairs []pair, w *wish) {
 			want.at = now
 		}
 		r.begun[key] = want
-		if p.until.IsZero() {
-			r.begin(key, d, e, now)
+		if want.leaving {
+			// The successor announces; a word from here would take the address back.
+			delete(r.series, key)
+		} else {
+			r.begin(key, w.duties[p.addr], e, now)
 		}
 	}
 }

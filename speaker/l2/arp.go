@@ -58,7 +58,7 @@ func (arpProtocol) parse(frame []byte) (heard, error) {
 	}
 	switch p.Operation {
 	case arp.OperationRequest:
-		if p.TargetIP != p.SenderIP {
+		if p.TargetIP != p.SenderIP && !p.TargetIP.IsUnspecified() {
 			h.asks = p.TargetIP
 		}
 	case arp.OperationReply:

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
@@ -21,12 +22,17 @@ import (
 type groups struct {
 	ear    *ear
 	link   links.Link
-	conn   *ndp.Conn // nil until the link has a link-local address
-	cards  map[netip.Addr]bool
-	joined map[netip.Addr]bool
+	conns  []*ndp.Conn // a socket has room for some hundred memberships; none before the link is ready
+	cards  map[netip.Addr]struct{}
+	joined map[netip.Addr]*ndp.Conn
 }
 
-// join makes the groups of addrs the ones that are joined. An error leaves the rest done.
+func newGroups(e *ear) *groups {
+	return &groups{ear: e, cards: map[netip.Addr]struct{}{}, joined: map[netip.Addr]*ndp.Conn{}}
+}
+
+// join makes the groups of addrs the ones that are joined. An error leaves the rest done,
+// and what failed for the next time.
 func (g *groups) join(addrs []netip.Addr) error {
 	want := map[netip.Addr]bool{}
 	for _, a := range addrs {
@@ -36,74 +42,91 @@ func (g *groups) join(addrs []netip.Addr) error {
 		}
 		want[group] = true
 	}
-	var errs []error
-	reconcile(want, g.cards, func(group netip.Addr, in bool) {
-		errs = append(errs, g.ear.membership(groupMAC(group), in))
+	err := reconcile(want, g.cards, func(group netip.Addr) (struct{}, error) {
+		return struct{}{}, g.ear.membership(groupMAC(group), true)
+	}, func(group netip.Addr, _ struct{}) error {
+		return g.ear.membership(groupMAC(group), false)
 	})
-	if err := g.open(); err != nil {
-		return errors.Join(append(errs, err)...)
+	if !g.ready() {
+		return err
 	}
-	if g.conn != nil {
-		reconcile(want, g.joined, func(group netip.Addr, in bool) {
-			errs = append(errs, g.membership(group, in))
-		})
+	return errors.Join(err, reconcile(want, g.joined, g.joinGroup, g.leaveGroup))
+}
+
+// reconcile joins what have lacks and leaves what it has too many.
+func reconcile[V any](want map[netip.Addr]bool, have map[netip.Addr]V, join func(netip.Addr) (V, error), leave func(netip.Addr, V) error) error {
+	var errs []error
+	for group, v := range have {
+		if !want[group] {
+			errs = append(errs, leave(group, v))
+			delete(have, group)
+		}
+	}
+	for group := range want {
+		if _, ok := have[group]; ok {
+			continue
+		}
+		v, err := join(group)
+		if errs = append(errs, err); err == nil {
+			have[group] = v
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// reconcile calls change for every group that have lacks or has too many, and notes it.
-func reconcile(want, have map[netip.Addr]bool, change func(group netip.Addr, in bool)) {
-	all := map[netip.Addr]bool{}
-	for _, m := range []map[netip.Addr]bool{want, have} {
-		for group := range m {
-			all[group] = true
-		}
-	}
-	for group := range all {
-		switch {
-		case want[group] && !have[group]:
-			change(group, true)
-			have[group] = true
-		case !want[group] && have[group]:
-			change(group, false)
-			delete(have, group)
-		}
-	}
-}
-
-// open opens the ICMPv6 socket that holds the memberships, if the link has a link-local
-// address that is ready for use.
-func (g *groups) open() error {
-	ready := slices.ContainsFunc(g.link.Prefixes, func(p netip.Prefix) bool {
+// ready says whether the link has a link-local address that can be used.
+func (g *groups) ready() bool {
+	return slices.ContainsFunc(g.link.Prefixes, func(p netip.Prefix) bool {
 		return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()
 	})
-	if g.conn != nil || !ready {
-		return nil
-	}
-	ifi := &net.Interface{Index: g.link.Index, Name: g.link.Name, MTU: g.link.MTU, HardwareAddr: g.link.MAC}
+}
+
+// open opens one more ICMPv6 socket to hold memberships.
+func (g *groups) open() (*ndp.Conn, error) {
+	// The name becomes the zone of the address that is bound to. Package net remembers the
+	// index of a zone's name for a minute, wrongly if the link was made anew; a number it
+	// takes as it is.
+	ifi := &net.Interface{Index: g.link.Index, Name: strconv.Itoa(g.link.Index), MTU: g.link.MTU, HardwareAddr: g.link.MAC}
 	conn, _, err := ndp.Listen(ifi, ndp.LinkLocal)
 	if err != nil {
-		return fmt.Errorf("open ICMPv6 on %s: %w", g.link.Name, err)
+		return nil, fmt.Errorf("open ICMPv6 on %s: %w", g.link.Name, err)
 	}
 	// Nobody reads here; the packet socket hears what these memberships bring in.
 	var none ipv6.ICMPFilter
 	none.SetAll(true)
 	if err := conn.SetICMPFilter(&none); err != nil {
 		conn.Close()
-		return fmt.Errorf("open ICMPv6 on %s: %w", g.link.Name, err)
+		return nil, fmt.Errorf("open ICMPv6 on %s: %w", g.link.Name, err)
 	}
-	g.conn = conn
-	return nil
+	g.conns = append(g.conns, conn)
+	return conn, nil
 }
 
-func (g *groups) membership(group netip.Addr, in bool) error {
-	if in {
-		if err := g.conn.JoinGroup(group); err != nil && !errors.Is(err, unix.EADDRINUSE) {
-			return fmt.Errorf("join %s on %s: %w", group, g.link.Name, err)
+// joinGroup joins at the newest socket, or at another if that has no room.
+func (g *groups) joinGroup(group netip.Addr) (*ndp.Conn, error) {
+	if len(g.conns) > 0 {
+		conn := g.conns[len(g.conns)-1]
+		err := conn.JoinGroup(group)
+		if err == nil {
+			return conn, nil
 		}
-		return nil
+		if !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ENOBUFS) {
+			return nil, fmt.Errorf("join %s on %s: %w", group, g.link.Name, err)
+		}
 	}
-	if err := g.conn.LeaveGroup(group); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+	conn, err := g.open()
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.JoinGroup(group); err != nil {
+		return nil, fmt.Errorf("join %s on %s: %w", group, g.link.Name, err)
+	}
+	return conn, nil
+}
+
+func (g *groups) leaveGroup(group netip.Addr, conn *ndp.Conn) error {
+	// The kernel may have left by itself, when the link lost IPv6.
+	if err := conn.LeaveGroup(group); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("leave %s on %s: %w", group, g.link.Name, err)
 	}
 	return nil
@@ -130,8 +153,9 @@ func (e *ear) membership(group mac, in bool) error {
 // forget drops the memberships in IPv6, so that the next join makes them anew: a link
 // that was down may have lost them.
 func (g *groups) forget() {
-	if g.conn != nil {
-		g.conn.Close()
+	for _, conn := range g.conns {
+		conn.Close()
 	}
-	g.conn, g.joined = nil, map[netip.Addr]bool{}
+	g.conns = nil
+	clear(g.joined)
 }

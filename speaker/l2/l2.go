@@ -99,8 +99,8 @@ func DefaultTiming() Timing {
 	}
 }
 
-// Responder answers for addresses. Make it with New; Apply, Probe and Close may be called
-// from one goroutine at a time, Report from any.
+// Responder answers for addresses. Make it with New; Apply and Close may be called from one
+// goroutine at a time, Report and Probe from any, also meanwhile.
 type Responder struct {
 	Timing Timing // change it before the first Apply only
 
@@ -117,6 +117,7 @@ type Responder struct {
 	duties  map[pairKey]*duty
 	begun   map[pairKey]began
 	series  map[pairKey]*series
+	pause   time.Time // no announcements before, because a batch was full
 }
 
 // pairKey names an address on a link.
@@ -136,6 +137,7 @@ type began struct {
 	index    int
 	carriers uint32
 	round    uint64
+	leaving  bool // in a handover; when it is called off, others must hear so
 }
 
 // New makes a Responder that answers for nothing. It rings bell (non-blocking; make it

@@ -107,7 +107,7 @@ func splitIPv6(packet []byte) (header, body []byte, err error) {
 
 // readSolicitation checks what RFC 4861 §7.1.1 demands of a solicitation.
 func (h *heard) readSolicitation(m *ndp.NeighborSolicitation, dst netip.Addr) error {
-	if h.asks.IsMulticast() {
+	if h.asks.IsMulticast() || h.asks.IsUnspecified() {
 		return errNDPTarget
 	}
 	named, err := h.readStation(m.Options, ndp.Source)

@@ -64,9 +64,13 @@ func (r *Responder) announcer(stop <-chan struct{}) {
 func (r *Responder) announceDue(now time.Time) (wait time.Duration, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Before(r.pause) {
+		return r.pause.Sub(now), true
+	}
 	due, next := r.due(now)
 	for i, s := range due {
 		if i == r.Timing.Batch {
+			r.pause = now.Add(r.Timing.BatchTime)
 			return r.Timing.BatchTime, true
 		}
 		s.ear.announce(s.duty)

@@ -22,6 +22,7 @@ type Link struct {
 	MTU      int
 	Up       bool           // IFF_UP: an administrator wants it
 	LowerUp  bool           // IFF_LOWER_UP: it has a carrier
+	Running  bool           // IFF_RUNNING: and frames are really sent; comes a moment after the carrier, or when a port is authorized
 	Loopback bool           // IFF_LOOPBACK
 	NoARP    bool           // IFF_NOARP
 	Wireless bool           // an 802.11 station, whose access point filters what the station did not ask for
@@ -58,6 +59,8 @@ func (l Link) Unusable() string {
 		return "is set down"
 	case !l.LowerUp:
 		return "has no carrier"
+	case !l.Running:
+		return "is not running yet"
 	case l.Kind == "veth" && !l.hasSubnet():
 		return "is a veth without a subnet, as pods have"
 	}

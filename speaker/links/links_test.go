@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,7 +21,7 @@ import (
 
 func TestUnusable(t *testing.T) {
 	good := Link{
-		Name: "eth0", Kind: "device", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, LowerUp: true,
+		Name: "eth0", Kind: "device", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, LowerUp: true, Running: true,
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")},
 	}
 	tests := map[string]struct {
@@ -37,7 +36,8 @@ func TestUnusable(t *testing.T) {
 		"bridge port":         {func(l *Link) { l.Master, l.Port = 7, true }, "is a port of a bridge or bond"},
 		"VRF member":          {func(l *Link) { l.Master = 7 }, ""},
 		"set down":            {func(l *Link) { l.Up, l.LowerUp = false, false }, "is set down"},
-		"cable out":           {func(l *Link) { l.LowerUp = false }, "has no carrier"},
+		"cable out":           {func(l *Link) { l.LowerUp, l.Running = false, false }, "has no carrier"},
+		"cable just in":       {func(l *Link) { l.Running = false }, "is not running yet"},
 		"veth with a subnet":  {func(l *Link) { l.Kind = "veth" }, ""},
 		"veth of a pod":       {func(l *Link) { l.Kind, l.Prefixes = "veth", nil }, "is a veth without a subnet, as pods have"},
 		"veth, host and fe80": {func(l *Link) { l.Kind, l.Prefixes = "veth", hostPrefixes() }, "is a veth without a subnet, as pods have"},
@@ -166,7 +166,7 @@ func TestSnapshot(t *testing.T) {
 			Master: byName["br0"].Index, Port: true},
 		"br0": {Name: "br0", Kind: "bridge", MTU: 1500, MAC: byName["br0"].MAC},
 	}
-	opts := cmp.Options{cmpopts.IgnoreFields(Link{}, "Index", "Carriers"), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
+	opts := cmp.Options{cmpopts.IgnoreFields(Link{}, "Index", "Carriers", "Running"), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
 	if diff := cmp.Diff(want, byName, opts); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -209,7 +209,7 @@ func TestWatchRings(t *testing.T) {
 	namespace(t)
 	bell := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	ended := make(chan error, 1)
 	entered := make(chan error, 1)
 	here, err := netns.Get()

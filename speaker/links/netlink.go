@@ -103,6 +103,7 @@ func parseLink(b []byte) (Link, error) {
 		Kind:     "device",
 		Up:       flags&unix.IFF_UP != 0,
 		LowerUp:  flags&unix.IFF_LOWER_UP != 0,
+		Running:  flags&unix.IFF_RUNNING != 0,
 		Loopback: flags&unix.IFF_LOOPBACK != 0,
 		NoARP:    flags&unix.IFF_NOARP != 0,
 	}

@@ -1,226 +1,190 @@
 package members
 
 import (
-	"bytes"
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
-// book is what this node knows about the members. memberlist calls it from its
-// own goroutines, so it holds a mutex and never calls back.
+// book is what this node knows about all members, itself included. It is told by
+// memberlist's goroutines and read by the caller's.
 type book struct {
-	self   string
-	bell   chan<- struct{}
-	joined func() // a member came: it has not got our meta
-
 	mu      sync.Mutex
-	members map[string]Member // but this node
-	notes   map[string]note   // metas by name, this node's included
-	told    map[string]uint64 // the version of our meta that each member has
-	peers   []netip.AddrPort
+	self    string
+	members map[string]entry
+	records map[string]record // the newest of each; a record may come before its member
 }
 
-func newBook(self string, bell chan<- struct{}) *book {
+// entry is a member without its meta.
+type entry struct {
+	address netip.AddrPort
+	state   State
+	since   time.Time
+	listed  bool // memberlist believes it is alive, which its own word may contradict
+}
+
+func newBook(self record, address netip.AddrPort, now time.Time) *book {
 	return &book{
-		self: self, bell: bell, joined: func() {},
-		members: map[string]Member{},
-		notes:   map[string]note{self: {name: self}},
-		told:    map[string]uint64{},
+		self:    self.name,
+		members: map[string]entry{self.name: {address, Alive, now, true}},
+		records: map[string]record{self.name: self},
 	}
 }
 
-var (
-	_ memberlist.EventDelegate = (*eventBook)(nil)
-	_ memberlist.Delegate      = (*delegateBook)(nil)
-)
-
-// eventBook and delegateBook are the book as memberlist sees it.
-type (
-	eventBook    struct{ *book }
-	delegateBook struct{ *book }
-)
-
-// NotifyJoin is called when a member is seen alive, for the first time or again.
-func (b eventBook) NotifyJoin(node *memberlist.Node) {
-	if b.note(node, Alive) {
-		b.joined()
-	}
-}
-
-// NotifyLeave is called when a member has left or is dead.
-func (b eventBook) NotifyLeave(node *memberlist.Node) { b.note(node, Dead) }
-
-// NotifyUpdate is called when a member's address changes.
-func (b eventBook) NotifyUpdate(node *memberlist.Node) { b.note(node, Alive) }
-
-// NodeMeta says nothing: 512 bytes are too few, see notes.
-func (delegateBook) NodeMeta(int) []byte { return nil }
-
-// GetBroadcasts has nothing to add to memberlist's own datagrams.
-func (delegateBook) GetBroadcasts(int, int) [][]byte { return nil }
-
-// NotifyMsg is called with what another member sent: its note.
-func (b delegateBook) NotifyMsg(message []byte) { b.read(message) }
-
-// LocalState is all notes, for two members who compare what they know.
-func (b delegateBook) LocalState(bool) []byte {
+func (b *book) snapshot() []Member {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var state []byte
-	for _, n := range b.notes {
-		if n.version > 0 {
-			state = n.append(state)
+	var out []Member
+	for name, e := range b.members {
+		m := Member{Name: name, Address: e.address, State: e.state, Since: e.since}
+		if r, ok := b.records[name]; ok && len(r.meta) > 0 {
+			m.Meta = slices.Clone(r.meta)
+		}
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// joined notes a living member. A member that left before says by a record of its new
+// life that it is back, which may still be under way.
+func (b *book) joined(name string, address netip.AddrPort, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r, ok := b.records[name]; ok && r.leaving {
+		r.leaving = false
+		b.records[name] = r
+	}
+	b.members[name] = entry{address, Alive, now, true}
+}
+
+// gone notes a member that is not alive any more: it left if it has said so, else it died.
+func (b *book) gone(name string, now time.Time) State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, ok := b.members[name]
+	if !ok {
+		return Dead
+	}
+	e.listed = false
+	if e.state == Alive {
+		e.state, e.since = Dead, now
+		if b.records[name].leaving {
+			e.state = Left
 		}
 	}
-	return state
+	b.members[name] = e
+	return e.state
 }
 
-// MergeRemoteState is called with the other's notes.
-func (b delegateBook) MergeRemoteState(state []byte, _ bool) { b.read(state) }
-
-// note writes a member down and tells whether that was news.
-func (b *book) note(node *memberlist.Node, state State) bool {
-	if node.Name == b.self {
-		return false
-	}
+// learn takes records from others and says whether they changed what snapshot shows, and
+// whether this node has to speak up because others believe a younger life of it.
+func (b *book) learn(records []record, now time.Time) (changed, refute bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	have, known := b.members[node.Name]
-	address := addressOf(node)
-	if state == Dead && b.notes[node.Name].left {
-		state = Left
+	for _, r := range records {
+		have, known := b.records[r.name]
+		if !r.newer(have) || !known && len(b.records) >= maxRecords {
+			continue
+		}
+		if r.name == b.self {
+			// Our clock has gone back since our last life: start above it.
+			have.epoch, refute = r.epoch+1, true
+			b.records[b.self] = have
+			continue
+		}
+		changed = true
+		if r.leaving && known {
+			r.meta = have.meta
+		}
+		b.records[r.name] = r
+		b.believe(r, now)
 	}
-	if known && have.State == state && have.Address == address {
-		return false
-	}
-	if !known || have.State != state {
-		have.Since = time.Now()
-	}
-	have.Name, have.Address, have.State = node.Name, address, state
-	b.members[node.Name] = have
-	delete(b.told, node.Name) // it may be another process now, which was told nothing
-	ring(b.bell)
-	return true
+	return changed, refute
 }
 
-// read takes the notes out of a message. Newer ones count, and a note about
-// this node that is newer than its own is from a life before this one: it is outdone.
-func (b *book) read(message []byte) {
+// believe takes a member's word for whether it is here, before memberlist knows: that it
+// leaves, and that it is back before memberlist has noticed that it was gone.
+func (b *book) believe(r record, now time.Time) {
+	e, member := b.members[r.name]
+	switch {
+	case member && r.leaving && e.state == Alive:
+		e.state, e.since = Left, now
+	case member && !r.leaving && e.state == Left && e.listed:
+		e.state, e.since = Alive, now
+	default:
+		return
+	}
+	b.members[r.name] = e
+}
+
+// say replaces what this node says, and returns the record to spread.
+func (b *book) say(change func(*record)) record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, n := range parseNotes(message) {
-		have, known := b.notes[n.name]
-		switch {
-		case n.version <= have.version && known:
-		case n.name == b.self:
-			have.version = n.version + 1
-			b.notes[b.self] = have
-			clear(b.told)
-			b.joined()
-		case !known && len(b.notes) >= mostNotes:
-		default:
-			b.notes[n.name] = n
-			if m, is := b.members[n.name]; is && n.left && m.State != Left {
-				m.State, m.Since = Left, time.Now()
-				b.members[n.name] = m
-			}
-			if n.left != have.left || !bytes.Equal(have.meta, n.meta) {
-				ring(b.bell)
-			}
+	r := b.records[b.self]
+	r.seq++
+	change(&r)
+	b.records[b.self] = r
+	return r
+}
+
+func (b *book) own() record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.records[b.self]
+}
+
+// all are the records of all members for a new one, sorted by name.
+func (b *book) all() []record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []record
+	for _, name := range slices.Sorted(maps.Keys(b.records)) {
+		if _, member := b.members[name]; member {
+			out = append(out, b.records[name])
 		}
 	}
+	return out
 }
 
-// sayGoodbye writes that this node leaves.
-func (b *book) sayGoodbye() {
+// forget drops the members that are neither alive nor wanted, and says whether there were any.
+func (b *book) forget(wanted map[netip.AddrPort]bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	have := b.notes[b.self]
-	have.version, have.left = max(have.version+1, uint64(time.Now().UnixNano())), true
-	b.notes[b.self] = have
+	before := len(b.members)
+	maps.DeleteFunc(b.members, func(_ string, e entry) bool { return e.state != Alive && !wanted[e.address] })
+	maps.DeleteFunc(b.records, func(name string, _ record) bool { _, member := b.members[name]; return !member })
+	return len(b.members) != before
 }
 
-// setMeta writes this node's meta and tells whether it is another than before.
-func (b *book) setMeta(meta []byte) bool {
+// alive are the addresses of the living members but this one, by name.
+func (b *book) alive() map[string]netip.AddrPort {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	have := b.notes[b.self]
-	if have.version > 0 && bytes.Equal(have.meta, meta) {
-		return false
-	}
-	// The clock makes a restarted speaker's notes newer than those of its last life; should the
-	// clock have gone back, read outdoes them.
-	have.version = max(have.version+1, uint64(time.Now().UnixNano()))
-	have.meta = bytes.Clone(meta)
-	b.notes[b.self] = have
-	ring(b.bell)
-	return true
-}
-
-// newsFor returns this node's note if a member has not got it.
-func (b *book) newsFor(name string) (message []byte, version uint64, news bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	own := b.notes[b.self]
-	if own.version == 0 || b.told[name] == own.version {
-		return nil, 0, false
-	}
-	return own.append(nil), own.version, true
-}
-
-func (b *book) wasTold(name string, version uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.told[name] = version
-}
-
-// setPeers replaces the peers, forgets who is gone and no peer any more, and
-// tells whether the peers are others than before.
-func (b *book) setPeers(peers []netip.AddrPort) bool {
-	sorted := slices.Clone(peers)
-	slices.SortFunc(sorted, netip.AddrPort.Compare)
-	sorted = slices.Compact(sorted)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	changed := !slices.Equal(sorted, b.peers)
-	b.peers = sorted
-	for name, m := range b.members {
-		if _, isPeer := slices.BinarySearchFunc(sorted, m.Address, netip.AddrPort.Compare); m.State != Alive && !isPeer {
-			delete(b.members, name)
-			delete(b.notes, name)
-			delete(b.told, name)
-			ring(b.bell)
+	out := map[string]netip.AddrPort{}
+	for name, e := range b.members {
+		if e.state == Alive && name != b.self {
+			out[name] = e.address
 		}
 	}
-	return changed
+	return out
 }
 
-// missing returns the peers that are no live members.
-func (b *book) missing() []netip.AddrPort {
+// addresses are those of the living members, and of those gone since a moment.
+func (b *book) addresses(since time.Time) (living, lost map[netip.AddrPort]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	alive := map[netip.AddrPort]bool{}
-	for _, m := range b.members {
-		if m.State == Alive {
-			alive[m.Address] = true
+	living, lost = map[netip.AddrPort]bool{}, map[netip.AddrPort]bool{}
+	for _, e := range b.members {
+		if e.state == Alive {
+			living[e.address] = true
+		} else if e.since.After(since) {
+			lost[e.address] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(b.peers), func(p netip.AddrPort) bool { return alive[p] })
-}
-
-func (b *book) snapshot(self Member) []Member {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	self.Meta = bytes.Clone(b.notes[b.self].meta)
-	all := []Member{self}
-	for _, m := range b.members {
-		m.Meta = bytes.Clone(b.notes[m.Name].meta)
-		all = append(all, m)
-	}
-	sortMembers(all)
-	return all
+	return living, lost
 }

@@ -2,6 +2,7 @@ package members
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -12,199 +13,236 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var key = []byte("0123456789abcdef0123456789abcdef")
+const patience = 20 * time.Second
 
-// speaker is a member of a test's cluster, on a port of its own on loopback.
-type speaker struct {
+var testKey = bytes.Repeat([]byte{7}, 32)
+
+// node is a member in this process, on a loopback address.
+type node struct {
 	*Gossip
+	t    *testing.T
 	bell chan struct{}
 }
 
-func open(t *testing.T, name string, port uint16, key []byte, log *slog.Logger) *speaker {
+func start(t *testing.T, name string, bind string, key []byte) *node {
 	t.Helper()
-	s := &speaker{bell: make(chan struct{}, 1)}
+	n := &node{t: t, bell: make(chan struct{}, 1)}
+	cfg := Config{Name: name, Bind: netip.MustParseAddrPort(bind), Key: key, Rejoin: 500 * time.Millisecond}
 	var err error
-	s.Gossip, err = Open(Config{
-		Name: name, Bind: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), Key: key, Rejoin: 200 * time.Millisecond,
-	}, log, s.bell)
+	n.Gossip, err = Open(cfg, slog.New(slog.DiscardHandler), n.bell)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	t.Cleanup(func() { _ = n.Close() })
+	return n
 }
 
-// cluster starts members that have all others as peers, and closes them at the end.
-func cluster(t *testing.T, names ...string) map[string]*speaker {
-	t.Helper()
-	all := map[string]*speaker{}
+// meet makes all nodes each other's peers.
+func meet(nodes ...*node) {
 	var peers []netip.AddrPort
-	for _, name := range names {
-		s := open(t, name, 0, key, slog.New(slog.DiscardHandler))
-		t.Cleanup(func() { _ = s.Close() })
-		all[name] = s
-		peers = append(peers, s.Address())
+	for _, n := range nodes {
+		peers = append(peers, n.Address())
 	}
-	for _, s := range all {
-		s.SetPeers(peers)
+	for _, n := range nodes {
+		n.SetPeers(peers)
 	}
-	return all
 }
 
-// describe is what a member sees of all, in one line.
-func (s *speaker) describe() string {
-	var words []string
-	for _, m := range s.Snapshot() {
-		words = append(words, fmt.Sprintf("%s:%s:%s", m.Name, m.State, m.Meta))
-	}
-	return strings.Join(words, " ")
-}
-
-// sees waits, woken by the bell alone, until a member sees what it should, and returns how long that took.
-func (s *speaker) sees(t *testing.T, want string) time.Duration {
-	t.Helper()
-	began := time.Now()
-	limit := time.NewTimer(15 * time.Second)
-	defer limit.Stop()
-	for s.describe() != want {
+// sees waits for the bell until the snapshot is as wanted: "name state meta" of each member.
+func (n *node) sees(want ...string) {
+	n.t.Helper()
+	deadline := time.After(patience)
+	for {
+		have := describe(n.Snapshot())
+		if cmp.Equal(want, have) {
+			return
+		}
 		select {
-		case <-s.bell:
-		case <-limit.C:
-			t.Fatalf("%s sees %q, want %q", s.cfg.Name, s.describe(), want)
+		case <-n.bell:
+		case <-deadline:
+			n.t.Fatalf("%s (-want +got)\n%s", n.cfg.Name, cmp.Diff(want, have))
 		}
 	}
-	return time.Since(began)
 }
 
-func TestMetaReachesEverybody(t *testing.T) {
-	all := cluster(t, "a", "b", "c")
-	large := strings.Repeat("x", MaxMeta)
-	for name, s := range all {
-		if err := s.SetMeta([]byte(name)); err != nil {
+func describe(members []Member) (out []string) {
+	for _, m := range members {
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %.8s", m.Name, m.State, m.Meta)))
+	}
+	return out
+}
+
+func three(t *testing.T) (a, b, c *node) {
+	t.Helper()
+	a, b, c = start(t, "a", "127.0.0.1:0", testKey), start(t, "b", "127.0.0.1:0", testKey), start(t, "c", "127.0.0.1:0", testKey)
+	for _, n := range []*node{a, b, c} {
+		if err := n.SetMeta([]byte("of " + n.cfg.Name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, s := range all {
-		s.sees(t, "a:alive:a b:alive:b c:alive:c")
+	meet(a, b, c)
+	for _, n := range []*node{a, b, c} {
+		n.sees("a alive of a", "b alive of b", "c alive of c")
 	}
-	if err := all["b"].SetMeta([]byte(large)); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range all {
-		t.Logf("16 KiB after %s", s.sees(t, "a:alive:a b:alive:"+large+" c:alive:c"))
-	}
-	if err := all["b"].SetMeta([]byte(large + "x")); err == nil {
-		t.Error("a meta that is too large was taken")
+	return a, b, c
+}
+
+func TestMembersMeet(t *testing.T) {
+	for family, bind := range map[string]string{"IPv4": "127.0.0.1:0", "IPv6": "[::1]:0"} {
+		t.Run(family, func(t *testing.T) {
+			a, b := start(t, "a", bind, testKey), start(t, "b", bind, testKey)
+			a.sees("a alive")
+			meet(a, b)
+			a.sees("a alive", "b alive")
+			b.sees("a alive", "b alive")
+			if have := a.Snapshot()[1].Address; have != b.Address() {
+				t.Errorf("want %s, have %s", b.Address(), have)
+			}
+		})
 	}
 }
 
-func TestLeaveIsSeenAtOnceAndDeathWithinASecond(t *testing.T) {
-	all := cluster(t, "a", "b", "c")
-	all["a"].sees(t, "a:alive: b:alive: c:alive:")
-	all["b"].sees(t, "a:alive: b:alive: c:alive:")
-	if err := all["c"].Leave(t.Context()); err != nil {
+func TestALargeMetaArrives(t *testing.T) {
+	a, b, c := three(t)
+	meta := bytes.Repeat([]byte("0123456789abcdef"), MaxMeta/16)
+	begin := time.Now()
+	if err := a.SetMeta(meta); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("goodbye seen after %s", all["a"].sees(t, "a:alive: b:alive: c:left:"))
-	all["b"].sees(t, "a:alive: b:alive: c:left:")
-	if err := all["b"].Close(); err != nil {
-		t.Fatal(err)
+	for _, n := range []*node{b, c} {
+		n.sees("a alive 01234567", "b alive of b", "c alive of c")
+		if have := n.Snapshot()[0].Meta; !bytes.Equal(have, meta) {
+			t.Errorf("%d bytes arrived of %d", len(have), len(meta))
+		}
 	}
-	t.Logf("death seen after %s", all["a"].sees(t, "a:alive: b:dead: c:left:"))
+	t.Logf("16 KiB were known to all after %s", time.Since(begin))
+	if err := a.SetMeta(append(meta, 'x')); err == nil {
+		t.Error("want too large a meta refused")
+	}
+	if have := a.Snapshot()[0].Meta; !bytes.Equal(have, meta) {
+		t.Error("a refused meta changed something")
+	}
+}
+
+func TestDeath(t *testing.T) {
+	a, b, c := three(t)
+	begin := time.Now()
+	_ = c.Close()
+	a.sees("a alive of a", "b alive of b", "c dead of c")
+	t.Logf("death was noticed after %s", time.Since(begin))
+	b.sees("a alive of a", "b alive of b", "c dead of c")
+
+	meet(a, b) // c is not to come back
+	a.sees("a alive of a", "b alive of b")
+	b.sees("a alive of a", "b alive of b")
+}
+
+func TestLeave(t *testing.T) {
+	a, b, c := three(t)
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.Leave(ctx); err != nil {
+		t.Error(err)
+	}
+	took := time.Since(begin)
+	a.sees("a alive of a", "b alive of b", "c left of c")
+	b.sees("a alive of a", "b alive of b", "c left of c")
+	t.Logf("leaving took %s, and was known after %s", took, time.Since(begin))
 }
 
 func TestRestartUnderTheSameName(t *testing.T) {
-	all := cluster(t, "a", "b")
-	if err := all["b"].SetMeta([]byte("old")); err != nil {
-		t.Fatal(err)
+	ends := map[string]func(*node){
+		"after leaving": func(n *node) { _ = n.Leave(n.t.Context()) },
+		"after dying":   func(n *node) { _ = n.Close() },
 	}
-	all["a"].sees(t, "a:alive: b:alive:old")
-	address := all["b"].Address()
-	if err := all["b"].Close(); err != nil {
-		t.Fatal(err)
-	}
-	again := open(t, "b", address.Port(), key, slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { _ = again.Close() })
-	again.SetPeers([]netip.AddrPort{all["a"].Address(), address})
-	if err := again.SetMeta([]byte("new")); err != nil {
-		t.Fatal(err)
-	}
-	all["a"].sees(t, "a:alive: b:alive:new")
-	again.sees(t, "a:alive: b:alive:new")
-}
-
-func TestTheDeadAreForgottenOnceTheyAreNoPeers(t *testing.T) {
-	all := cluster(t, "a", "b")
-	all["a"].sees(t, "a:alive: b:alive:")
-	if err := all["b"].Close(); err != nil {
-		t.Fatal(err)
-	}
-	all["a"].sees(t, "a:alive: b:dead:")
-	all["a"].SetPeers(nil)
-	all["a"].sees(t, "a:alive:")
-}
-
-func TestAnotherKeyIsNotHeard(t *testing.T) {
-	var logged bytes.Buffer
-	a := open(t, "a", 0, key, slog.New(slog.NewTextHandler(&logged, nil)))
-	stranger := open(t, "stranger", 0, []byte("fedcba9876543210fedcba9876543210"), slog.New(slog.DiscardHandler))
-	t.Cleanup(func() { _ = stranger.Close() })
-	if _, err := stranger.list.Join([]string{a.Address().String()}); err == nil {
-		t.Error("a stranger could join")
-	}
-	if got := a.describe(); got != "a:alive:" {
-		t.Errorf("a sees %q", got)
-	}
-	if err := a.Leave(t.Context()); err != nil { // also ends who writes the log
-		t.Fatal(err)
-	}
-	if strings.Contains(logged.String(), string(key)) {
-		t.Error("the key is in the log")
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			a, b, c := three(t)
+			bind := c.Address().String()
+			end(c)
+			c = start(t, "c", bind, testKey) // at once, before its death is noticed
+			if err := c.SetMeta([]byte("again")); err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			meet(a, b, c)
+			for _, n := range []*node{a, b, c} {
+				n.sees("a alive of a", "b alive of b", "c alive again")
+			}
+			t.Logf("back after %s", time.Since(begin))
+		})
 	}
 }
 
-func TestKeyOfAWrongLength(t *testing.T) {
-	_, err := Open(Config{Name: "a", Bind: netip.MustParseAddrPort("127.0.0.1:0"), Key: []byte("short")}, slog.New(slog.DiscardHandler), nil)
-	if err == nil || strings.Contains(err.Error(), "short") {
-		t.Errorf("Open: %v, want an error that does not show the key", err)
+func TestRestartWithAnotherAddress(t *testing.T) {
+	a, b, c := three(t)
+	_ = c.Close()
+	a.sees("a alive of a", "b alive of b", "c dead of c")
+	b.sees("a alive of a", "b alive of b", "c dead of c")
+	c = start(t, "c", "127.0.0.1:0", testKey)
+	meet(a, b, c)
+	for _, n := range []*node{a, b} {
+		n.sees("a alive of a", "b alive of b", "c alive") // it has said nothing in this life
+		n.await("the new address", func() bool { return n.Snapshot()[2].Address == c.Address() })
 	}
 }
 
-// A clock that went back over a restart must not make a member's news look old.
-func TestNotesOfAnEarlierLifeAreOutdone(t *testing.T) {
-	b := newBook("a", make(chan struct{}, 1))
-	future := uint64(time.Now().Add(24 * time.Hour).UnixNano())
-	b.setMeta([]byte("new"))
-	b.read(note{name: "a", version: future, meta: []byte("old")}.append(nil))
-	message, version, news := b.newsFor("b")
-	if !news || version <= future || !bytes.Contains(message, []byte("new")) {
-		t.Errorf("the note is %q, version %d, news %t; want the new meta with a version above %d", message, version, news, future)
-	}
-}
-
-func TestParseNotes(t *testing.T) {
-	two := []note{{"a", 1, true, []byte("x")}, {"node-b", 1 << 60, false, nil}}
-	good := two[1].append(two[0].append(nil))
-	for cut := range len(good) {
-		if got := parseNotes(good[:cut]); len(got) > 1 || len(got) == 1 && got[0].name != "a" {
-			t.Errorf("cut at %d: %v", cut, got)
+func (n *node) await(what string, f func() bool) {
+	n.t.Helper()
+	deadline := time.After(patience)
+	for !f() {
+		select {
+		case <-n.bell:
+		case <-deadline:
+			n.t.Fatalf("%s waited in vain for %s", n.cfg.Name, what)
 		}
 	}
-	if diff := cmp.Diff(two, parseNotes(good), cmp.AllowUnexported(note{})); diff != "" {
-		t.Errorf("parseNotes (-want +got):\n%s", diff)
-	}
 }
 
-func FuzzParseNotes(f *testing.F) {
-	f.Add(note{"node1", 7, false, []byte("meta")}.append(nil))
-	f.Add([]byte{1, 'a', 0, 0, 0, 0, 0, 0, 0, 1, 0, 0xff, 0xff})
-	f.Add([]byte{0})
-	f.Fuzz(func(t *testing.T, from []byte) {
-		var again []byte
-		for _, n := range parseNotes(from) {
-			again = n.append(again)
+// TestAWrongKeyIsNotHeard lets a stranger call for as long as friends need to meet.
+func TestAWrongKeyIsNotHeard(t *testing.T) {
+	a, b := start(t, "a", "127.0.0.1:0", testKey), start(t, "b", "127.0.0.1:0", testKey)
+	stranger := start(t, "stranger", "127.0.0.1:0", bytes.Repeat([]byte{8}, 32))
+	if err := stranger.SetMeta([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for _, n := range []*node{a, b} {
+			if _, err := stranger.list.Join([]string{n.Address().String()}); err == nil {
+				t.Error("want the stranger refused")
+			}
+			if _, err := n.list.Join([]string{stranger.Address().String()}); err == nil {
+				t.Error("want the stranger not understood")
+			}
 		}
-		if !bytes.HasPrefix(from, again) {
-			t.Errorf("parseNotes(%x) means %x", from, again)
-		}
-	})
+	}
+	meet(a, b, stranger)
+	a.sees("a alive", "b alive")
+	b.sees("a alive", "b alive")
+	stranger.sees("stranger alive hello")
+}
+
+func TestTheKeyIsNotLogged(t *testing.T) {
+	key := []byte("0123456789ABCDEF")
+	for name, cfg := range map[string]Config{
+		"key of a wrong length": {Name: "a", Bind: netip.MustParseAddrPort("127.0.0.1:0"), Key: key[:15]},
+		"address not ours":      {Name: "a", Bind: netip.MustParseAddrPort("192.0.2.1:0"), Key: key},
+		"no name":               {Bind: netip.MustParseAddrPort("127.0.0.1:0"), Key: key},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			g, err := Open(cfg, log, make(chan struct{}, 1))
+			if err == nil {
+				_ = g.Close()
+				t.Fatal("want an error")
+			}
+			for _, secret := range []string{string(key[:15]), fmt.Sprint(key[:15])} {
+				if all := out.String() + err.Error(); strings.Contains(all, strings.Trim(secret, "[]")) {
+					t.Errorf("the key is in %q", all)
+				}
+			}
+		})
+	}
 }

@@ -63,27 +63,8 @@ func pastOf(p *placed) past {
 // arrange gives each target of a Service a number and puts its endpoints into slots.
 func (st *state) arrange(s Service, was past) *placed {
 	p := &placed{svc: s, ids: make([]uint32, len(s.Targets)), at: make([][]netip.AddrPort, len(s.Targets))}
-	used := map[uint32]bool{}
-	adopt := func(target int, k frontKey, short bool) {
-		if target < 0 || target >= len(s.Targets) || p.ids[target] != 0 {
-			return
-		}
-		id, ok := was.target(k, short)
-		if !ok || used[id] {
-			return
-		}
-		if (was.own != nil && was.own(id)) || st.targets.take(id) {
-			p.ids[target] = id
-			used[id] = true
-		}
-	}
 	if was.target != nil {
-		for _, f := range s.Frontends {
-			adopt(f.Target, f.key(), false)
-			if f.Kind == Local {
-				adopt(f.Short, f.key(), true)
-			}
-		}
+		st.adopt(p, was)
 	}
 	for i, t := range s.Targets {
 		var have []netip.AddrPort
@@ -97,6 +78,30 @@ func (st *state) arrange(s Service, was past) *placed {
 		p.at[i] = slotsOf(t, have)
 	}
 	return p
+}
+
+// adopt gives targets the numbers that their frontends led to before.
+func (st *state) adopt(p *placed, was past) {
+	used := map[uint32]bool{}
+	adopt := func(target int, k frontKey, short bool) {
+		if target < 0 || target >= len(p.ids) || p.ids[target] != 0 {
+			return
+		}
+		id, ok := was.target(k, short)
+		if !ok || used[id] {
+			return
+		}
+		if (was.own != nil && was.own(id)) || st.targets.take(id) {
+			p.ids[target] = id
+			used[id] = true
+		}
+	}
+	for _, f := range p.svc.Frontends {
+		adopt(f.Target, f.key(), false)
+		if f.Kind == Local {
+			adopt(f.Short, f.key(), true)
+		}
+	}
 }
 
 // giveBack frees the target numbers that a Service no longer has.

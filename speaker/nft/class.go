@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -135,8 +134,6 @@ func (c class) dispatcher() setID {
 		return classes
 	}
 }
-
-func compareClasses(a, b class) int { return cmp.Compare(a.chain(), b.chain()) }
 
 // memory is the class that remembers what a sticky class chose.
 func (c class) memory() class { return class{stage: remembering, sticky: c.sticky} }

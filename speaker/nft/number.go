@@ -52,8 +52,9 @@ func (st *state) follow(f family, c class) bool {
 	if next, more := c.behind(); more && !st.follow(f, next) {
 		return false
 	}
-	memory, ok := uint16(0), true
+	memory := uint16(0)
 	if c.stage == plain && c.sticky != 0 {
+		var ok bool
 		if memory, ok = st.class(f, c.memory()); !ok {
 			return false
 		}

@@ -81,12 +81,6 @@ func (s *space) run(args ...string) string {
 	return string(out)
 }
 
-// write writes a file below /proc/sys/net of the namespace.
-func (s *space) write(name, value string) {
-	s.t.Helper()
-	s.do(func() error { return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0) })
-}
-
 func (s *space) open(bell chan<- struct{}) *Table {
 	s.t.Helper()
 	table := s.begin(bell)
