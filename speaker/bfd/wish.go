@@ -6,8 +6,9 @@
 // BGP's hold time takes many. The protocol is a pure function (machine.go) of a
 // session's state, an event and the time; everything else moves packets and timers.
 //
-// A path is best watched while its BGP session is established, and only then: FRR
-// replaces its own BFD session when BGP comes up, and drops BGP if the old one was up.
+// A path is best watched while its BGP session is established, from a second after that
+// on, and only then: FRR replaces its own BFD session when BGP comes up, and drops BGP if
+// the old one was up.
 //
 // The room may touch UDP sockets on ports 3784 and 4784 and the clock. What follows
 // from a path that is down is out of scope: the caller reads the report when the bell

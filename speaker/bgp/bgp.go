@@ -32,7 +32,7 @@ func New(ctx context.Context, log *slog.Logger) *Room {
 	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), sessions: map[string]*session{}}
 }
 
-// Bell rings when a session came up, went down or failed in a new way.
+// Bell rings when a session came up, settled, went down or failed in a new way.
 func (r *Room) Bell() <-chan struct{} { return r.bell }
 
 func (r *Room) ring() {

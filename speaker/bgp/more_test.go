@@ -71,8 +71,7 @@ func TestGracefulRestartBIRD(t *testing.T) {
 	}
 }
 
-// guard watches the paths of established sessions, and of those only: FRR replaces its
-// BFD session when BGP comes up, and would drop BGP if the old one had been up.
+// guard watches the paths of sessions that have settled, and of those only.
 func guard(ctx context.Context, room *bgp.Room, paths *bfd.Room) {
 	fast := bfd.Profile{Receive: 100 * time.Millisecond, Transmit: 100 * time.Millisecond}
 	for ctx.Err() == nil {
@@ -89,7 +88,7 @@ func guard(ctx context.Context, room *bgp.Room, paths *bfd.Room) {
 		}
 		var want []bfd.Session
 		for _, p := range room.Report().Peers {
-			if p.State == bgp.Established {
+			if p.Settled(time.Now()) {
 				want = append(want, bfd.Session{Peer: p.Address, Local: p.Local, Profile: fast})
 			}
 		}

@@ -54,3 +54,13 @@ type PeerReport struct {
 	// Counters since the session was first wished.
 	Updates, Established, Ignored uint64
 }
+
+// settling is how long a session is left alone by BFD.
+const settling = time.Second
+
+// Settled says whether the session has been up long enough for BFD to watch its path. FRR
+// replaces its BFD session when BGP comes up; one of ours that met the old one would see
+// it die, and end the BGP session for nothing. The bell rings when this becomes true.
+func (p PeerReport) Settled(now time.Time) bool {
+	return p.State == Established && now.Sub(p.Since) >= settling
+}

@@ -166,6 +166,7 @@ func (s *session) enter(to State, why string) {
 	if to == Established {
 		s.report.Established++
 		s.log.Info("bgp session is up", "address", s.report.Address)
+		time.AfterFunc(settling, s.ring)
 	}
 	if to == Established || was == Established || to == Blocked {
 		s.ring()
