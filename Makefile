@@ -37,6 +37,10 @@ test: tools ## Run every test: unit, real kernel, and end to end on the lab (nee
 test-unit: ## Run the tests that need neither root nor a cluster (under a minute)
 	go test -short ./...
 
+.PHONY: test-routers
+test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
+	go test -tags interop ./speaker/bgp ./speaker/bfd
+
 .PHONY: tools
 tools:
 	@$(LAB) packages

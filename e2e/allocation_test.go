@@ -78,6 +78,7 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 		group.Go(func() error {
 			svc := newService(fmt.Sprintf("s%05d", i), map[string]string{"fairlead.dev/address-pool": "allocation"})
 			svc.Namespace, svc.Spec.Selector = benchNamespace, nil
+			svc.Spec.AllocateLoadBalancerNodePorts = new(bool) // there are only 2,768 node ports
 			if class != "" {
 				svc.Spec.LoadBalancerClass = &class
 			}

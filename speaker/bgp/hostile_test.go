@@ -1,3 +1,5 @@
+//go:build interop
+
 package bgp_test
 
 import (
