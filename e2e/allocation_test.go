@@ -133,9 +133,6 @@ func waitAllocated(b *testing.B) {
 // deleteNamespace deletes what was measured and waits until it is gone.
 func deleteNamespace(b *testing.B, namespace *corev1.Namespace) {
 	b.Helper()
-	if err := cluster.DeleteAllOf(b.Context(), &corev1.Service{}, client.InNamespace(namespace.Name)); err != nil {
-		b.Fatal(err)
-	}
 	if err := cluster.Delete(b.Context(), namespace); err != nil {
 		b.Fatal(err)
 	}
