@@ -334,7 +334,7 @@ func answer(c net.Conn) {
 
 // patience is how long a packet may take before it counts as dropped. It is less than
 // the second after which TCP sends again.
-const patience = 900 * time.Millisecond
+const patience = 400 * time.Millisecond
 
 // outcome is what became of one try.
 type outcome struct {
