@@ -15,9 +15,9 @@ import (
 const cgroupDir = "/sys/fs/cgroup"
 
 // labCgroup holds one group per node, below it are the pods.
-const labCgroup = "fairlead"
+func labCgroup() string { return labName() }
 
-func nodeCgroup(h host) string { return labCgroup + "/" + h.Name }
+func nodeCgroup(h host) string { return labCgroup() + "/" + h.Name }
 
 // cgroupTrees returns the roots of the control group hierarchies: one with version 2, one per controller
 // with version 1.
@@ -93,7 +93,7 @@ func cgroupDirs() ([]string, error) {
 	}
 	var dirs []string
 	for _, tree := range trees {
-		err := filepath.WalkDir(filepath.Join(tree, labCgroup), func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(tree, labCgroup()), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}

@@ -36,7 +36,7 @@ func (l lab) down(ctx context.Context, force bool, p *progress) error {
 		return nil
 	}
 	if !exists(victim.dir) && !force {
-		return errors.New("network namespaces named " + prefix + "* exist that are not known to be a lab's: " +
+		return errors.New("network namespaces named " + prefix() + "* exist that are not known to be a lab's: " +
 			"--force removes them and ends what runs in them")
 	}
 	return p.step("remove the lab", func() error { return victim.remove(ctx) })
@@ -63,8 +63,8 @@ func (l lab) remove(ctx context.Context) error {
 	for _, dir := range points {
 		_ = os.Remove(dir) // refused, rightly, when the machine has put something into it
 	}
-	if err := os.Remove(ownerFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", ownerFile, err)
+	if err := os.Remove(ownerFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", ownerFile(), err)
 	}
 	return nil
 }

@@ -3,11 +3,23 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 )
 
+// labVariable names the lab of this checkout, so that several fit on one machine, each in a checkout of its own.
+const labVariable = "FAIRLEAD_LAB"
+
+// labName is what tells this lab from others on the machine: "fairlead", or "fairlead-NAME" with FAIRLEAD_LAB=NAME.
+func labName() string {
+	if name := os.Getenv(labVariable); name != "" {
+		return "fairlead-" + name
+	}
+	return "fairlead"
+}
+
 // prefix starts the name of every network namespace of the lab.
-const prefix = "fairlead-"
+func prefix() string { return labName() + "-" }
 
 // A subnet is one broadcast domain of the lab: a bridge in a namespace of its own.
 type subnet struct {
@@ -95,10 +107,10 @@ func findHost(name string) (host, error) {
 }
 
 // netnsName is the name under which `ip netns` knows the host.
-func (h host) netnsName() string { return prefix + h.Name }
+func (h host) netnsName() string { return prefix() + h.Name }
 
 // netnsName is the name of the namespace that holds the subnet's bridge.
-func (s subnet) netnsName() string { return prefix + s.Name }
+func (s subnet) netnsName() string { return prefix() + s.Name }
 
 // addresses returns the IPv4 and the IPv6 address of number last: the decimal digits are written as they
 // are into both, so 200 is 172.30.0.200 and fd30::200.

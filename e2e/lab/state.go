@@ -20,8 +20,8 @@ type lab struct {
 	dir      string // checkout/.lab
 }
 
-// ownerFile says which checkout's lab holds the fixed namespace names of this machine.
-const ownerFile = "/run/fairlead-lab.owner"
+// ownerFile says which checkout holds the namespaces of this name on this machine.
+func ownerFile() string { return "/run/" + labName() + "-lab.owner" }
 
 // openLab finds the checkout around the working directory. It changes nothing.
 func openLab() (lab, error) {
@@ -32,12 +32,26 @@ func openLab() (lab, error) {
 	for d := dir; ; d = filepath.Dir(d) {
 		text, err := os.ReadFile(filepath.Join(d, "go.mod"))
 		if err == nil && strings.HasPrefix(string(text), "module github.com/fairlead/fairlead\n") {
-			return lab{checkout: d, dir: filepath.Join(d, ".lab")}, nil
+			l := lab{checkout: d, dir: filepath.Join(d, ".lab")}
+			return l, l.checkName()
 		}
 		if d == filepath.Dir(d) {
 			return lab{}, fmt.Errorf("no Fairlead checkout around %s: run this inside one", dir)
 		}
 	}
+}
+
+// checkName refuses a name that is no part of a file's name, and one that this checkout's lab was not made with.
+func (l lab) checkName() error {
+	name := os.Getenv(labVariable)
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(name) > 20 {
+		return fmt.Errorf("%s=%q: a lab's name has at most 20 of a-z, 0-9 and -", labVariable, name)
+	}
+	s, err := l.loadSettings()
+	if err == nil && s.Name != "" && s.Name != labName() {
+		err = fmt.Errorf("the lab of this checkout is %s, not %s: set or unset %s, or remove it first", s.Name, labName(), labVariable)
+	}
+	return err
 }
 
 func (l lab) path(elements ...string) string {
@@ -54,6 +68,7 @@ func (l lab) kubeconfig() string { return l.path("kubeconfig") }
 
 // settings is what `up` was asked for. A lab that is up keeps its settings until `down`.
 type settings struct {
+	Name      string `json:"name"`      // of the lab: labName
 	KubeProxy string `json:"kubeProxy"` // "", "nftables" or "iptables"
 	Complete  bool   `json:"complete"`  // the last `up` came to its end
 	APIPort   int    `json:"apiPort"`   // of the API server on 127.0.0.1 of the machine
@@ -97,7 +112,7 @@ func writeFile(path string, content []byte) error {
 
 // owner returns the .lab folder that holds the namespaces of this machine, "" when nobody does.
 func owner() (string, error) {
-	text, err := os.ReadFile(ownerFile)
+	text, err := os.ReadFile(ownerFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -114,11 +129,11 @@ func (l lab) mayClaim() error {
 		return err
 	}
 	if other != "" && other != l.dir && anyNamespace() {
-		return fmt.Errorf("the lab of another checkout is up on this machine (%s), and there can be only one: "+
-			"end it there with `go run ./e2e/lab down`, or, if that checkout is gone, here with `go run ./e2e/lab down --force`", other)
+		return fmt.Errorf("the lab of another checkout is up on this machine (%s), and there can be only one of a name: "+
+			"name this one with "+labVariable+"=NAME, or end the other there with `go run ./e2e/lab down`, or, if that checkout is gone, here with `go run ./e2e/lab down --force`", other)
 	}
 	if other == "" && anyNamespace() && !exists(l.dir) {
-		return errors.New("network namespaces named " + prefix + "* exist that no lab owns up to: " +
+		return errors.New("network namespaces named " + prefix() + "* exist that no lab owns up to: " +
 			"if nothing of yours uses them, remove them with `go run ./e2e/lab down --force`")
 	}
 	return nil
@@ -129,18 +144,18 @@ func (l lab) claim() error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", l.dir, err)
 	}
-	return writeFile(ownerFile, []byte(l.dir+"\n"))
+	return writeFile(ownerFile(), []byte(l.dir+"\n"))
 }
 
-// lockFile is held by the one `up` or `down` that is at work on this machine.
-const lockFile = "/run/fairlead-lab.lock"
+// lockFile is held by the one `up` or `down` of this lab that is at work.
+func lockFile() string { return "/run/" + labName() + "-lab.lock" }
 
 // alone runs f while no other command changes the lab; it waits for its turn.
 func alone(ctx context.Context, p *progress, f func() error) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the lab makes network namespaces: run it as root")
 	}
-	lock, err := os.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(lockFile(), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock the lab: %w", err)
 	}

@@ -57,7 +57,7 @@ func (l lab) upAnew(ctx context.Context, kubeProxy string, p *progress) error {
 	if err := l.claim(); err != nil {
 		return err
 	}
-	u := &launch{lab: l, settings: settings{KubeProxy: kubeProxy}, progress: p}
+	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: kubeProxy}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
 		return nil
