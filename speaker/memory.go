@@ -10,12 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // stateVersion is written into the file: another version is another layout, and is not read.
-const stateVersion = 1
+const stateVersion = 2
 
 // saveEvery is how often the file is written at most.
 const saveEvery = time.Second
@@ -29,6 +30,7 @@ type memory struct {
 	// live reads the cache; it is nil until the cache has everything.
 	live atomic.Pointer[func(context.Context) (Snapshot, error)]
 
+	mu      sync.Mutex // held over what is below
 	saved   *Snapshot
 	written []byte
 	at      time.Time
@@ -69,6 +71,8 @@ var errNoState = errors.New("the API server was not reached yet, and no earlier 
 
 // snapshot returns the cache's state and keeps it, or what was kept.
 func (m *memory) snapshot(ctx context.Context) (Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	live := m.live.Load()
 	if live == nil {
 		if m.saved == nil {

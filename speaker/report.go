@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
@@ -48,8 +49,16 @@ func compareProblems(a, b problem) int {
 	return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Message, b.Message))
 }
 
-// report says what a speaker reached. A nil state means that half has not come round yet.
-func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
+// reached is what the loops reached. A nil state means that one has not come round yet.
+type reached struct {
+	forward  *forwardState
+	announce *announceState
+	peers    *peerState
+}
+
+// report says what a speaker reached.
+func report(r reached) v1beta1.SpeakerStatus {
+	f, a := r.forward, r.announce
 	var status v1beta1.SpeakerStatus
 	var problems []problem
 	if f != nil {
@@ -62,9 +71,15 @@ func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
 		status.Links = reportLinks(a.Links)
 		problems = append(problems, announceProblems(*a)...)
 	}
+	if p := r.peers; p != nil {
+		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
+		status.Routes = reportRoutes(p.Plan, p.Sessions)
+		problems = append(problems, p.Plan.Problems...)
+	}
 	slices.SortFunc(problems, compareProblems)
 	status.Counts = v1beta1.SpeakerCounts{
 		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
+		Peers: established(status.Peers),
 	}
 	for _, p := range problems[:min(len(problems), mostProblems)] {
 		status.Problems = append(status.Problems, v1beta1.SpeakerProblem(p))
@@ -187,4 +202,15 @@ func readiness(f *forwardState, a *announceState) metav1.Condition {
 		ready.Message = fmt.Sprintf("%d addresses announced; %s", len(a.Held), f.Message)
 	}
 	return ready
+}
+
+// established counts the sessions that are.
+func established(all []v1beta1.PeerSession) int32 {
+	var count int32
+	for _, session := range all {
+		if session.State == string(bgp.Established) {
+			count++
+		}
+	}
+	return count
 }

@@ -31,7 +31,7 @@ type statusWriter struct {
 	client client.Client // reads from the cache
 	node   string
 	bell   chan struct{}
-	have   func() (*forwardState, *announceState)
+	have   func() reached
 
 	written v1beta1.SpeakerStatus
 	at      time.Time
@@ -66,8 +66,8 @@ func (s *statusWriter) run(ctx context.Context) error {
 }
 
 func (s *statusWriter) write(ctx context.Context) error {
-	f, a := s.have()
-	want := report(f, a)
+	have := s.have()
+	want := report(have)
 	if !s.due(want) {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (s *statusWriter) write(ctx context.Context) error {
 	}
 	before := speaker.DeepCopy()
 	want.Conditions = speaker.Status.Conditions
-	meta.SetStatusCondition(&want.Conditions, readiness(f, a))
+	meta.SetStatusCondition(&want.Conditions, readiness(have.forward, have.announce))
 	speaker.Status = want
 	if !equality.Semantic.DeepEqual(before.Status, speaker.Status) {
 		if err := s.client.Status().Patch(ctx, speaker, client.MergeFrom(before)); err != nil {
