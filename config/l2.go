@@ -139,13 +139,13 @@ func (c Config) L2For(q L2Query) L2Answer {
 
 // bgpOnly returns the names of the BGP advertisements of a pool, "" if there are none.
 func (c Config) bgpOnly(pool *Pool) string {
-	var found []*BGP
-	for i := range c.BGP {
-		if c.BGP[i].selectsPool(pool) {
-			found = append(found, &c.BGP[i])
+	var found []string
+	for _, a := range c.BGP {
+		if a.selectsPool(pool) {
+			found = append(found, a.Name)
 		}
 	}
-	return bgpNames(found)
+	return strings.Join(found, ", ")
 }
 
 // unite answers for advertisements that all apply.

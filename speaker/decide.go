@@ -133,6 +133,9 @@ func (w World) ask(address netip.Addr, services []Service, node Node) (config.L2
 func claims(w World, nominations map[netip.Addr]nomination) []elect.Claim {
 	var all []elect.Claim
 	for _, service := range w.Services {
+		if len(service.Addresses) == 0 { // it has others, for BGP
+			continue
+		}
 		together := candidates(w, nominations, service.Addresses)
 		if len(together) > 0 {
 			all = append(all, newClaim(w, service.Key, service.Addresses, together, nominations))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +97,7 @@ func (m *memory) save(s Snapshot) error {
 	if m.path == "" || time.Since(m.at) < saveEvery {
 		return nil
 	}
-	text, err := json.Marshal(saveFile{stateVersion, m.node, s})
+	text, err := json.Marshal(saveFile{stateVersion, m.node, withoutPasswords(s)})
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
@@ -113,4 +114,18 @@ func (m *memory) save(s Snapshot) error {
 	}
 	m.written = text
 	return nil
+}
+
+// notOnDisk stands, in a state from disk, for the Secret of a peer whose password is in the BGPPeer itself. No Secret can have this name.
+const notOnDisk = "(the password in the BGPPeer: it is not kept on disk)"
+
+// withoutPasswords leaves out what must not be written to disk. A peer that has a password waits for it then.
+func withoutPasswords(s Snapshot) Snapshot {
+	s.Routers = slices.Clone(s.Routers)
+	for i := range s.Routers {
+		if spec := &s.Routers[i].Spec; spec.Password != "" {
+			spec.Password, spec.PasswordSecret.Name = "", notOnDisk
+		}
+	}
+	return s
 }

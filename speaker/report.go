@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
@@ -74,12 +73,12 @@ func report(r reached) v1beta1.SpeakerStatus {
 	if p := r.peers; p != nil {
 		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
 		status.Routes = reportRoutes(p.Plan, p.Sessions)
-		problems = append(problems, p.Plan.Problems...)
+		problems = append(problems, routeProblems(p.Plan)...)
 	}
 	slices.SortFunc(problems, compareProblems)
 	status.Counts = v1beta1.SpeakerCounts{
 		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
-		Peers: established(status.Peers),
+		Peers: establishedPeers(status.Peers),
 	}
 	for _, p := range problems[:min(len(problems), mostProblems)] {
 		status.Problems = append(status.Problems, v1beta1.SpeakerProblem(p))
@@ -202,15 +201,4 @@ func readiness(f *forwardState, a *announceState) metav1.Condition {
 		ready.Message = fmt.Sprintf("%d addresses announced; %s", len(a.Held), f.Message)
 	}
 	return ready
-}
-
-// established counts the sessions that are.
-func established(all []v1beta1.PeerSession) int32 {
-	var count int32
-	for _, session := range all {
-		if session.State == string(bgp.Established) {
-			count++
-		}
-	}
-	return count
 }

@@ -221,28 +221,20 @@ func (p *peering) leave(ctx context.Context) error {
 	return errors.Join(err, p.room.Leave())
 }
 
-// part makes the plan ask those peers to prefer other nodes that will forget our routes
-// when we leave, and returns for how long: all if this node goes away, else those without
-// graceful restart.
+// part makes the plan ask those peers to prefer other nodes that will forget our routes when we
+// leave, and returns for how long: all if this node goes away, else those without graceful restart.
 func part(plan *RoutePlan, sessions bgp.Report, going bool) time.Duration {
 	limit := shortGoodbye
 	if going {
 		limit = goodbye
 	}
+	leaving := farewell(plan.Wish)
 	var wait time.Duration
 	for _, session := range sessions.Peers {
 		if session.State != bgp.Established || session.Prefixes == 0 || session.GracefulRestart && !going {
 			continue
 		}
-		routes := plan.Wish.Routes[session.Key]
-		if len(routes) == 0 {
-			continue
-		}
-		draining := make([]bgp.Route, len(routes))
-		for i, r := range routes {
-			draining[i] = r.Draining()
-		}
-		plan.Wish.Routes[session.Key] = draining
+		plan.Wish.Routes[session.Key] = leaving.Routes[session.Key]
 		wait = max(wait, min(plan.Drain[session.Key], limit))
 	}
 	return wait

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/speaker/bgp"
 )
 
 // How often a speaker writes its object at most: when something happened, and
@@ -104,7 +106,20 @@ func withoutCounts(status v1beta1.SpeakerStatus) v1beta1.SpeakerStatus {
 		f.Generation, f.Services, f.Endpoints, f.LastSync = 0, 0, 0, nil
 		status.Forwarding = &f
 	}
+	status.Peers = slices.Clone(status.Peers)
+	for i := range status.Peers {
+		status.Peers[i] = withoutAttempts(status.Peers[i])
+	}
 	return status
+}
+
+// withoutAttempts leaves out what changes with every attempt to connect, and with every Service.
+func withoutAttempts(p v1beta1.PeerSession) v1beta1.PeerSession {
+	p.LastErrorAt, p.Prefixes = nil, 0
+	if p.State != string(bgp.Established) && p.State != string(bgp.Blocked) {
+		p.State, p.Reason, p.Since, p.LocalAddress = string(bgp.Connect), "", nil, ""
+	}
+	return p
 }
 
 // object gets this node's Speaker, or makes it. It belongs to the Node, so it goes with it.
