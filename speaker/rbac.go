@@ -11,5 +11,5 @@ package main
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers,verbs=create;get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers/status,verbs=patch;update
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=pods,verbs=list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch;update
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=secrets,verbs=get;list;watch
