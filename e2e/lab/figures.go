@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// An attempt is one new connection of the measuring client, with one request on it.
+// An attempt is one request of the measuring client, on a new connection unless it is Kept.
 type attempt struct {
 	Start time.Time     `json:"start"`
 	Took  time.Duration `json:"took"`
 	OK    bool          `json:"ok"`
+	Kept  bool          `json:"kept,omitempty"` // a request on a connection that was open already
 	Error string        `json:"error,omitempty"`
 }
 
@@ -26,6 +27,7 @@ type outage struct {
 	LastFailure float64 `json:"lastFailure"`
 	Attempts    int     `json:"attempts"` // started after the cut
 	Failed      int     `json:"failed"`
+	Lost        int     `json:"lost"` // connections that were open and broke
 }
 
 // measure says what attempts, in any order, say about a cut.
@@ -33,6 +35,12 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 	o := outage{Host: host, FirstSuccess: -1}
 	for _, a := range attempts {
 		if a.Start.Before(cut) {
+			continue
+		}
+		if a.Kept {
+			if !a.OK {
+				o.Lost++
+			}
 			continue
 		}
 		o.Attempts++
@@ -74,16 +82,18 @@ type figures struct {
 	FirstSuccess spread   `json:"firstSuccess"`
 	LastFailure  spread   `json:"lastFailure"`
 	Failed       int      `json:"failed"`
+	Lost         int      `json:"lost"`
 }
 
 // summarise fills the summary in.
 func (f figures) summarise() figures {
 	var first, last []float64
-	f.Failed = 0
+	f.Failed, f.Lost = 0, 0
 	for _, run := range f.Runs {
 		first = append(first, run.FirstSuccess)
 		last = append(last, run.LastFailure)
 		f.Failed += run.Failed
+		f.Lost += run.Lost
 	}
 	f.FirstSuccess, f.LastFailure = spreadOf(first), spreadOf(last)
 	return f
@@ -92,13 +102,13 @@ func (f figures) summarise() figures {
 // print writes the figures as a table for people.
 func (f figures) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RUN\tCUT\tFIRST SUCCESS\tLAST FAILURE\tFAILED\tATTEMPTS")
+	fmt.Fprintln(table, "RUN\tCUT\tFIRST SUCCESS\tLAST FAILURE\tFAILED\tATTEMPTS\tLOST")
 	for i, run := range f.Runs {
-		fmt.Fprintf(table, "%d\t%s %s\t%.2f s\t%.2f s\t%d\t%d\n",
-			i+1, f.Cut, run.Host, run.FirstSuccess, run.LastFailure, run.Failed, run.Attempts)
+		fmt.Fprintf(table, "%d\t%s %s\t%.2f s\t%.2f s\t%d\t%d\t%d\n",
+			i+1, f.Cut, run.Host, run.FirstSuccess, run.LastFailure, run.Failed, run.Attempts, run.Lost)
 	}
-	fmt.Fprintf(table, "median\t\t%.2f s\t%.2f s\t\t\n", f.FirstSuccess.Median, f.LastFailure.Median)
-	fmt.Fprintf(table, "worst\t\t%.2f s\t%.2f s\t%d\t\n", f.FirstSuccess.Worst, f.LastFailure.Worst, f.Failed)
+	fmt.Fprintf(table, "median\t\t%.2f s\t%.2f s\t\t\t\n", f.FirstSuccess.Median, f.LastFailure.Median)
+	fmt.Fprintf(table, "worst\t\t%.2f s\t%.2f s\t%d\t\t%d\n", f.FirstSuccess.Worst, f.LastFailure.Worst, f.Failed, f.Lost)
 	fmt.Fprintf(table, "\nfrom %s, load %s\n", f.From, f.Load)
 	return table.Flush()
 }
