@@ -114,7 +114,7 @@ func (a *announcing) round(ctx context.Context) error {
 	a.before = w
 	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
 	a.pass(ctx, relays(a.passed, todo.Hold, a.held, verdicts, w)) // before the packets come here
-	reached, err := a.apply(ctx, todo, w.Node, all)
+	reached, err := a.apply(ctx, todo, all)
 	a.ask(ctx, todo, all)
 	a.forget(verdicts)
 	if err == nil {
@@ -227,7 +227,7 @@ func (a *announcing) hearOne(wish l2.Announcement, v Verdict, heard asked, w Wor
 }
 
 // apply answers for what is held, and logs what changed hands.
-func (a *announcing) apply(ctx context.Context, todo steps, node string, all []links.Link) (l2.Report, error) {
+func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l2.Report, error) {
 	var want []l2.Announcement
 	next := map[netip.Addr]hold{}
 	for _, h := range todo.Hold {
@@ -236,7 +236,7 @@ func (a *announcing) apply(ctx context.Context, todo steps, node string, all []l
 	}
 	reached, err := a.responder.Apply(ctx, want, all)
 	for address, h := range next {
-		if before, had := a.held[address]; h.Verdict.Owner == node && (!had || !before.Announcement.Until.IsZero()) {
+		if before, had := a.held[address]; h.Announcement.Until.IsZero() && (!had || !before.Announcement.Until.IsZero()) {
 			a.log.Info("address announced", "address", address, "links", h.Announcement.Links, "message", h.Verdict.Message)
 		}
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -28,6 +30,8 @@ type outage struct {
 	Attempts    int     `json:"attempts"` // started after the cut
 	Failed      int     `json:"failed"`
 	Lost        int     `json:"lost"` // connections that were open and broke
+	// Errors counts the failures, of new and of open connections, by what was said last of why.
+	Errors map[string]int `json:"errors,omitempty"`
 }
 
 // measure says what attempts, in any order, say about a cut.
@@ -37,6 +41,7 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 		if a.Start.Before(cut) {
 			continue
 		}
+		o.blame(a)
 		if a.Kept {
 			if !a.OK {
 				o.Lost++
@@ -55,6 +60,17 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 		}
 	}
 	return o
+}
+
+// blame counts why an attempt failed, if it did. What differs between attempts to the same address is in front.
+func (o *outage) blame(a attempt) {
+	if a.OK {
+		return
+	}
+	if o.Errors == nil {
+		o.Errors = map[string]int{}
+	}
+	o.Errors[a.Error[strings.LastIndex(a.Error, ": ")+1:]]++
 }
 
 // spread is the middle and the worst of several runs.
@@ -101,6 +117,11 @@ func (f figures) summarise() figures {
 
 // print writes the figures as a table for people.
 func (f figures) print(w io.Writer) error {
+	for i, run := range f.Runs {
+		for _, why := range slices.Sorted(maps.Keys(run.Errors)) {
+			fmt.Fprintf(w, "run %d: %d ×%s\n", i+1, run.Errors[why], why)
+		}
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "RUN\tCUT\tFIRST SUCCESS\tLAST FAILURE\tFAILED\tATTEMPTS\tLOST")
 	for i, run := range f.Runs {

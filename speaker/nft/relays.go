@@ -115,12 +115,10 @@ func (r *Relays) read() (have [len(families)]map[slot]string, err error) {
 		for try := 0; ; try++ {
 			found := map[slot]string{}
 			err = r.wire.readElements(f, relays, func(e element) { found[e.slot] = e.data })
-			if errors.Is(err, unix.ENOENT) {
-				err = nil
-				break
-			}
 			if err == nil {
 				have[f] = found
+			}
+			if err == nil || errors.Is(err, unix.ENOENT) {
 				break
 			}
 			if !errors.Is(err, errInterrupted) || try == readTries {
