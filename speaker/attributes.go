@@ -8,20 +8,48 @@ import (
 	"github.com/fairlead/fairlead/speaker/bgp"
 )
 
-// merge makes one route of the offers of one prefix: communities are united, and of what can only be said once the most
-// attractive counts. Spare offers say nothing beside others.
-func merge(offers []offer) bgp.Route {
-	if slices.ContainsFunc(offers, func(o offer) bool { return !o.spare }) {
-		offers = slices.DeleteFunc(slices.Clone(offers), func(o offer) bool { return o.spare })
-	}
-	route := newRoute(offers[0].prefix, offers[0].by)
-	last := offers[0].by
-	for _, o := range offers[1:] {
-		if o.by == last { // the same prefix for another address
+// mergeAll makes routes of offers, which are sorted by prefix; leaving ones if the node is about to go.
+func mergeAll(offers []offer, leaving bool) []bgp.Route {
+	var routes []bgp.Route
+	var last []*config.BGP // the advertisements of the route before, which mostly are those of the next as well
+	for len(offers) > 0 {
+		n := run(offers, func(o offer) bool { return o.prefix == offers[0].prefix })
+		prefix := offers[0].prefix
+		ads := speaking(offers[:n])
+		offers = offers[n:]
+		if len(routes) > 0 && slices.Equal(ads, last) {
+			route := routes[len(routes)-1]
+			route.Prefix = prefix
+			routes = append(routes, route)
 			continue
 		}
-		last = o.by
-		route = unite(route, newRoute(o.prefix, o.by))
+		route := merge(prefix, ads)
+		if leaving {
+			route = route.Draining()
+		}
+		routes, last = append(routes, route), ads
+	}
+	return routes
+}
+
+// speaking returns the advertisements that have a say about one prefix, each once. Spare offers say nothing beside others.
+func speaking(offers []offer) []*config.BGP {
+	onlySpare := !slices.ContainsFunc(offers, func(o offer) bool { return !o.spare })
+	ads := make([]*config.BGP, 0, 4)
+	for _, o := range offers { // sorted by advertisement
+		if (onlySpare || !o.spare) && (len(ads) == 0 || ads[len(ads)-1] != o.by) {
+			ads = append(ads, o.by)
+		}
+	}
+	return ads
+}
+
+// merge makes one route of what advertisements say: communities are united, and of what can only be said once the most
+// attractive counts.
+func merge(prefix netip.Prefix, ads []*config.BGP) bgp.Route {
+	route := newRoute(prefix, ads[0])
+	for _, by := range ads[1:] {
+		route = unite(route, newRoute(prefix, by))
 	}
 	return route
 }

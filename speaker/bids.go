@@ -20,8 +20,8 @@ type bid struct {
 }
 
 // collectBids returns the addresses of all Services, by address and then by Service.
-func collectBids(w World) []bid {
-	var bids []bid
+func collectBids(w *World) []bid {
+	bids := make([]bid, 0, 2*len(w.Services))
 	for i := range w.Services {
 		service := &w.Services[i]
 		bids = appendBids(bids, service, v1beta1.AddressLoadBalancer, service.Addresses)
@@ -57,10 +57,14 @@ func (b bid) served(node string) bool {
 
 // judgeBids returns the advertisements by which a node announces an address to any of its peers, by name; if there are
 // none, the reason. An address that is not BGP's concern has none and no reason.
-func (w World) judgeBids(node Node, group []bid, peers []bgp.Peer) (ads []*config.BGP, reason, message string) {
-	for _, b := range group {
+func (w *World) judgeBids(node Node, group []bid, peers []bgp.Peer) (ads []*config.BGP, reason, message string) {
+	for i, b := range group {
 		answer := w.Config.BGPFor(config.BGPQuery{Addr: b.addr, Kind: b.kind, Service: b.service.Labels, Node: node.Labels})
-		ads = append(ads, answer.Advertisements...)
+		if i == 0 {
+			ads = answer.Advertisements
+		} else {
+			ads = append(slices.Clip(ads), answer.Advertisements...)
+		}
 		if reason == "" || len(answer.Advertisements) > 0 {
 			reason, message = answer.Reason, answer.Message
 		}
@@ -74,14 +78,14 @@ func (w World) judgeBids(node Node, group []bid, peers []bgp.Peer) (ads []*confi
 	switch {
 	case len(ads) == 0:
 		return nil, reason, message
-	case away >= 0:
-		return nil, v1beta1.ReasonNoLocalEndpoint, fmt.Sprintf("%s: the traffic policy of %s is Local and it has no ready endpoint on this node", addr, group[away].service.Key)
+	case !hasEndpoints(group):
+		return nil, v1beta1.ReasonNoEndpoints, fmt.Sprintf("%s: no endpoint of %s is ready", addr, strings.Join(servicesOf(group), ", "))
 	case node.Excluded != "":
 		return nil, v1beta1.ReasonNodeExcluded, fmt.Sprintf("%s: %s", addr, node.Excluded)
-	case !hasEndpoints(group):
-		return nil, v1beta1.ReasonNoEndpoints, fmt.Sprintf("%s: no endpoint of %s is ready", addr, group[0].service.Key)
-	case !tellsAny(ads, peers):
-		return nil, v1beta1.ReasonNoPeer, fmt.Sprintf("%s: this node has no session with a peer that BGPAdvertisement %s tells", addr, ads[0].Name)
+	case away >= 0:
+		return nil, v1beta1.ReasonNoLocalEndpoint, fmt.Sprintf("%s: the traffic policy of %s is Local and it has no ready endpoint on this node", addr, group[away].service.Key)
+	case !tellsAny(ads, peers, addr):
+		return nil, v1beta1.ReasonNoPeer, fmt.Sprintf("%s: this node has no session for %s with a peer that BGPAdvertisement %s tells", addr, config.FamilyOf(addr), ads[0].Name)
 	}
 	return ads, v1beta1.ReasonAnnounced, ""
 }
@@ -104,18 +108,20 @@ func servicesOf(group []bid) []string {
 	return slices.Compact(found)
 }
 
-func tellsAny(ads []*config.BGP, peers []bgp.Peer) bool {
+// tellsAny tells whether there is a peer that an advertisement tells and whose session carries the address's family.
+func tellsAny(ads []*config.BGP, peers []bgp.Peer, addr netip.Addr) bool {
 	return slices.ContainsFunc(peers, func(peer bgp.Peer) bool {
-		return slices.ContainsFunc(ads, func(a *config.BGP) bool { return a.ToPeer(peer.Key) })
+		return carries(peer.Families, addr) && slices.ContainsFunc(ads, func(a *config.BGP) bool { return a.ToPeer(peer.Key) })
 	})
 }
 
 // others tells whether another node, that is alive and stays, tells a peer of an address.
-func (w World) others(group []bid, peer string) bool {
+func (w *World) others(group []bid, peer string) bool {
 	i := slices.IndexFunc(w.Config.Peers, func(p config.BGPPeer) bool { return p.Name == peer && p.Broken == "" })
 	if i < 0 || !hasEndpoints(group) {
 		return false
 	}
+	session := []bgp.Peer{{Key: peer, Families: families(w.resolve(w.Config.Peers[i]))}}
 	return slices.ContainsFunc(w.Nodes, func(node Node) bool {
 		if node.Name == w.Node || node.Leaving != "" || !served(group, node.Name) || !w.Config.Peers[i].Nodes.MatchOrEmpty(node.Labels) {
 			return false
@@ -123,7 +129,7 @@ func (w World) others(group []bid, peer string) bool {
 		if member, known := w.member(node.Name); !known || member.Life != Alive {
 			return false
 		}
-		ads, _, _ := w.judgeBids(node, group, []bgp.Peer{{Key: peer}})
+		ads, _, _ := w.judgeBids(node, group, session)
 		return len(ads) > 0
 	})
 }

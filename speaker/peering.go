@@ -39,7 +39,7 @@ func (p *planner) peer() {
 }
 
 // resolve finds the address of a peer that is this node's default gateway: that of IPv4, or that of IPv6.
-func (w World) resolve(peer config.BGPPeer) config.BGPPeer {
+func (w *World) resolve(peer config.BGPPeer) config.BGPPeer {
 	if !peer.FromGateway || peer.Broken != "" {
 		return peer
 	}
@@ -55,7 +55,7 @@ func (w World) resolve(peer config.BGPPeer) config.BGPPeer {
 }
 
 // session returns the settings of the session with a peer.
-func (w World) session(peer config.BGPPeer) bgp.Peer {
+func (w *World) session(peer config.BGPPeer) bgp.Peer {
 	session := bgp.Peer{
 		Key: peer.Name, Address: peer.Address, Interface: peer.Interface, VRF: peer.VRF, Port: peer.Port,
 		LocalASN: peer.LocalASN, PeerASN: peer.PeerASN, RouterID: w.routerID(peer), Source: peer.Source,
@@ -110,7 +110,7 @@ func families(peer config.BGPPeer) []bgp.Family {
 
 // routerID returns what a peer says, else the node's IPv4 address, else a number made from its name: the same for all
 // peers of a node, and for all time.
-func (w World) routerID(peer config.BGPPeer) netip.Addr {
+func (w *World) routerID(peer config.BGPPeer) netip.Addr {
 	if peer.RouterID.IsValid() {
 		return peer.RouterID
 	}

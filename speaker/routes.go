@@ -49,7 +49,7 @@ type Refusal struct {
 
 // Routes says what this node tells which peer. Speakers with the same world come to plans that fit together.
 func Routes(w World) RoutePlan {
-	p := planner{w: w, withdrawn: map[netip.Addr]bool{}, plan: RoutePlan{
+	p := planner{w: &w, withdrawn: map[netip.Addr]bool{}, told: map[string]tale{}, plan: RoutePlan{
 		Wish:  bgp.Wish{Routes: map[string][]bgp.Route{}},
 		Watch: map[string]PathWatch{}, Drain: map[string]time.Duration{}, Told: map[string][]netip.Addr{},
 	}}
@@ -60,7 +60,7 @@ func Routes(w World) RoutePlan {
 	p.peer()
 	offers := p.offer()
 	for _, peer := range p.plan.Wish.Peers {
-		p.tell(peer.Key, offers)
+		p.tell(peer, offers)
 	}
 	slices.SortFunc(p.plan.Problems, compareProblems)
 	return p.plan
@@ -77,12 +77,19 @@ func (w World) node(name string) (Node, bool) {
 
 // planner makes a plan.
 type planner struct {
-	w    World
+	w    *World
 	here Node
 	plan RoutePlan
 	// strangers are the addresses that this node cannot serve and others can, each with its Services: by address.
 	strangers [][]bid
 	withdrawn map[netip.Addr]bool // because the node is drained
+	told      map[string]tale     // by peer
+}
+
+// tale is what a peer learns.
+type tale struct {
+	offers  []offer
+	leaving bool
 }
 
 // offer is a prefix that this node could announce for an address, as one advertisement says.
@@ -93,6 +100,10 @@ type offer struct {
 	// spare is the address itself beside a prefix: it leads traffic to the nodes that have an endpoint, and is announced
 	// to peers that no advertisement tells of the address itself.
 	spare bool
+}
+
+func (o offer) equal(other offer) bool {
+	return o.prefix == other.prefix && o.by == other.by && o.spare == other.spare && o.address() == other.address()
 }
 
 func (o offer) address() netip.Addr { return o.bids[0].addr }
@@ -107,7 +118,7 @@ func alone(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.Bi
 
 // offer collects what this node can announce, sorted by prefix.
 func (p *planner) offer() []offer {
-	var offers []offer
+	offers := make([]offer, 0, 2*len(p.w.Services))
 	all := collectBids(p.w)
 	for len(all) > 0 {
 		n := run(all, func(b bid) bool { return b.addr == all[0].addr })
@@ -121,7 +132,7 @@ func (p *planner) offer() []offer {
 			p.refuse(group, reason, message)
 		}
 		for _, by := range ads {
-			offers = append(offers, p.offersOf(group, by)...)
+			offers = p.offerOne(offers, group, by)
 		}
 	}
 	slices.SortFunc(offers, compareOffers)
@@ -137,19 +148,19 @@ func run[T any](all []T, alike func(T) bool) int {
 	return n
 }
 
-// offersOf returns the prefix in which one advertisement announces an address and, where not every node in the prefix can
-// serve the address, the address itself.
-func (p *planner) offersOf(group []bid, by *config.BGP) []offer {
+// offerOne adds the prefix in which one advertisement announces an address and, where not every node that announces the
+// prefix can serve the address, the address itself.
+func (p *planner) offerOne(offers []offer, group []bid, by *config.BGP) []offer {
 	addr := group[0].addr
 	prefix := alone(addr)
 	if group[0].kind == v1beta1.AddressLoadBalancer {
 		prefix = p.w.Config.Aggregate(by, addr)
 	}
-	found := []offer{{prefix: prefix, by: by, bids: group}}
+	offers = append(offers, offer{prefix: prefix, by: by, bids: group})
 	if prefix != alone(addr) && slices.ContainsFunc(group, bid.local) {
-		found = append(found, offer{prefix: alone(addr), by: by, bids: group, spare: true})
+		offers = append(offers, offer{prefix: alone(addr), by: by, bids: group, spare: true})
 	}
-	return found
+	return offers
 }
 
 func (p *planner) refuse(group []bid, reason, message string) {
@@ -166,12 +177,13 @@ func (p *planner) layer2(group []bid) bool {
 }
 
 // tell says what one peer learns.
-func (p *planner) tell(peer string, offers []offer) {
+func (p *planner) tell(session bgp.Peer, offers []offer) {
+	peer := session.Key
 	leaving, gone := p.drain(peer)
-	var mine []offer
+	mine := make([]offer, 0, len(offers))
 	for _, o := range offers {
 		switch {
-		case !o.by.ToPeer(peer):
+		case !o.by.ToPeer(peer) || !carries(session.Families, o.address()):
 		case gone && p.w.others(o.bids, peer):
 			p.withdraw(o)
 		default:
@@ -179,18 +191,17 @@ func (p *planner) tell(peer string, offers []offer) {
 		}
 	}
 	mine = p.withhold(peer, mine)
-	var told []netip.Addr
-	for len(mine) > 0 {
-		n := run(mine, func(o offer) bool { return o.prefix == mine[0].prefix })
-		route := merge(mine[:n])
-		if leaving {
-			route = route.Draining()
+	for other, same := range p.told { // peers mostly learn the same, and it may be much
+		if same.leaving == leaving && slices.EqualFunc(same.offers, mine, offer.equal) {
+			p.plan.Wish.Routes[peer], p.plan.Told[peer] = p.plan.Wish.Routes[other], p.plan.Told[other]
+			return
 		}
-		p.plan.Wish.Routes[peer] = append(p.plan.Wish.Routes[peer], route)
-		for _, o := range mine[:n] {
-			told = append(told, o.address())
-		}
-		mine = mine[n:]
+	}
+	p.told[peer] = tale{mine, leaving}
+	p.plan.Wish.Routes[peer] = mergeAll(mine, leaving)
+	told := make([]netip.Addr, 0, len(mine))
+	for _, o := range mine {
+		told = append(told, o.address())
 	}
 	slices.SortFunc(told, netip.Addr.Compare)
 	p.plan.Told[peer] = slices.Compact(told)
