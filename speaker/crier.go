@@ -30,18 +30,18 @@ type crierTo struct {
 const longestNote = 1000
 
 // cry sends the Event; it does not wait.
-func (c *crier) cry(t transition) {
+func (c *crier) cry(ctx context.Context, t transition) {
 	to := c.to.Load()
 	if to == nil {
 		return
 	}
 	var peer v1beta1.BGPPeer
-	if err := to.read.Get(context.Background(), types.NamespacedName{Name: t.Peer}, &peer); err != nil {
+	if err := to.read.Get(ctx, types.NamespacedName{Name: t.Peer}, &peer); err != nil {
 		c.log.Debug("an Event about a BGPPeer that is gone", "peer", t.Peer, "error", err)
 		return
 	}
 	var node corev1.Node
-	if err := to.read.Get(context.Background(), types.NamespacedName{Name: c.node}, &node); err != nil {
+	if err := to.read.Get(ctx, types.NamespacedName{Name: c.node}, &node); err != nil {
 		c.log.Debug("an Event without its node", "error", err)
 	}
 	if t.Up {

@@ -50,7 +50,7 @@ func (p *peering) guard(ctx context.Context) {
 		}
 		p.state.Store(&state)
 		for _, t := range transitions(before, state.Sessions.Peers) {
-			p.cry(t)
+			p.cry(ctx, t)
 		}
 		before = state.Sessions.Peers
 		p.report()

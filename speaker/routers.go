@@ -54,7 +54,7 @@ type peering struct {
 	forwards  func() bool // whether forwarding has come round
 	bell      chan struct{}
 	report    func() // called after every round
-	cry       func(transition)
+	cry       func(context.Context, transition)
 
 	state atomic.Pointer[peerState]
 
