@@ -39,7 +39,7 @@ func TestChurn(t *testing.T) {
 			done := tally{fail: map[string]int{}}
 			_ = tryIn(l.pod, func() error {
 				for !stop.Load() {
-					if out := dialOnce(netip.Addr{}, netip.AddrPortFrom(addr, 80).String()); out.failure != "" {
+					if out := dialOnce(longPatience, netip.Addr{}, netip.AddrPortFrom(addr, 80).String()); out.failure != "" {
 						done.fail[out.failure]++
 					}
 					done.n++
@@ -126,7 +126,7 @@ func fromPort(port int, to string) string {
 		return err.Error()
 	}
 	defer func() { _ = c.Close() }()
-	out := ask(c)
+	out := ask(longPatience, c)
 	return out.endpoint + out.failure
 }
 
@@ -139,15 +139,12 @@ func TestSCTP(t *testing.T) {
 	ear := -1
 	l.in(l.here, func() error {
 		var err error
-		if ear, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_SCTP); err != nil {
-			return err
-		}
-		limit := unix.NsecToTimeval(patience.Nanoseconds())
-		return unix.SetsockoptTimeval(ear, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+		ear, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_SCTP)
+		return err
 	})
 	defer unix.Close(ear)
 	l.in(l.pod, func() error { return sendInit(netip.MustParseAddrPort(vip + ":80")) })
-	if !hears(ear, 8080) {
+	if !hears(longPatience, ear, 8080) {
 		t.Error("the association's first packet did not arrive at the endpoint's port")
 	}
 }

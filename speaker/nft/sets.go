@@ -66,6 +66,9 @@ func (id setID) isBehindToken() bool {
 	return id.isVerdictMap() || id == endpoints || id == allowedSources || id == hairpin
 }
 
+// comesFirst tells whether new elements are there before a token leads to them.
+func (id setID) comesFirst() bool { return id.isVerdictMap() || id == allowedSources }
+
 func (id setID) isVerdictMap() bool {
 	return id == classes || id == plainClasses || id == remembers
 }
