@@ -177,40 +177,6 @@ func TestAffinityEnds(t *testing.T) {
 	}
 }
 
-// TestEven spreads many connections over the endpoints within 10 %.
-func TestEven(t *testing.T) {
-	l := newLab(t)
-	table := l.fresh()
-	var eps []string
-	for _, p := range ports {
-		eps = append(eps, fmt.Sprintf("%s:%d", hereAddrs[0], p))
-		l.hear(l.here, hereAddrs[0], p)
-	}
-	l.apply(table, map[string]nft.Service{"a/b": simple(nft.UDP, 80, nil, eps...)})
-	eachFamily(t, func(t *testing.T, in func(string) string) {
-		l := *l
-		l.t = t
-		const n = 10000
-		count := map[string]int{}
-		l.in(l.pod, func() error {
-			for range n {
-				out := askOnce(longPatience, netip.Addr{}, in(vip+":80"))
-				if out.failure != "" {
-					return fmt.Errorf("a datagram failed: %s", out.failure)
-				}
-				count[out.endpoint]++
-			}
-			return nil
-		})
-		for _, e := range eps {
-			// 10 % are nearly six standard deviations with four endpoints.
-			if got := count[in(e)]; got < n/len(eps)*9/10 || got > n/len(eps)*11/10 {
-				t.Errorf("%s got %d of %d", e, got, n)
-			}
-		}
-	})
-}
-
 // TestEstablishedStays keeps a TCP connection alive while its endpoint leaves
 // the Service, the Service changes its mind about everything, and goes.
 func TestEstablishedStays(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -83,51 +82,6 @@ func neighbour(i int) nft.Service {
 	}
 	s.Frontends = []nft.Frontend{{Addr: netip.AddrFrom4([4]byte{10, 96, 0, byte(100 + i)}), Proto: nft.TCP, Port: 80, Kind: nft.Cluster, Target: 0, Short: nft.None}}
 	return s
-}
-
-// TestHashAgrees: two nodes that know the same endpoints choose alike for the
-// same client, and do not choose the same for all clients.
-func TestHashAgrees(t *testing.T) {
-	hash := func(target *nft.Target) { target.Pick = nft.Hash }
-	var choices [2][]string
-	for i := range choices {
-		l := newLab(t)
-		for _, a := range hereAddrs {
-			l.hear(l.here, a, 53)
-		}
-		table := l.fresh()
-		l.apply(table, map[string]nft.Service{"a/b": simple(nft.UDP, 53, hash, "10.244.1.1:53", "10.244.1.2:53", "10.244.1.3:53")})
-		l.in(l.pod, func() error {
-			for _, addr := range both(vip) {
-				for port := range 20 {
-					choices[i] = append(choices[i], fromPort(40000+port, netip.AddrPortFrom(addr, 53).String()))
-				}
-			}
-			return nil
-		})
-	}
-	seen := map[string]bool{}
-	for i, one := range choices[0] {
-		seen[one] = true
-		if other := choices[1][i]; one != other {
-			t.Errorf("client %d: one node chose %s, the other %s", i, one, other)
-		}
-	}
-	if len(seen) != 6 {
-		t.Errorf("only %v were chosen", seen)
-	}
-}
-
-// fromPort sends a datagram from a port and says who answered.
-func fromPort(port int, to string) string {
-	d := net.Dialer{LocalAddr: &net.UDPAddr{Port: port}}
-	c, err := d.Dial("udp", to)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = c.Close() }()
-	out := ask(longPatience, c)
-	return out.endpoint + out.failure
 }
 
 // TestSCTP sends the first packet of an association to a Service. There need
