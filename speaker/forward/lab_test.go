@@ -144,6 +144,12 @@ func (l *lab) wire() {
 		l.sysctl(ns, "ipv6/conf/default/accept_dad", "0")
 		l.up(ns, "lo")
 	}
+	// The client stands for a router, too: what a node does not know and sends
+	// on must not teach it that a Service's address is on the line.
+	for _, name := range []string{"all", "default"} {
+		l.sysctl(l.client, "ipv4/conf/"+name+"/accept_redirects", "0")
+		l.sysctl(l.client, "ipv6/conf/"+name+"/accept_redirects", "0")
+	}
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		l.sysctl(ns, "ipv4/ip_forward", "1")
 		l.sysctl(ns, "ipv6/conf/all/forwarding", "1")
