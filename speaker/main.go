@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -22,6 +23,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fairlead/fairlead/speaker/health"
@@ -235,11 +237,13 @@ func (s *speaker) forwarding() *forwarding {
 	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
-	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
-	f.healthz, f.sysctls = s.options.healthz.String(), s.options.procSysNet
+	f.health = health.New(health.Options{
+		Log: s.log, Now: time.Now, Metrics: promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}),
+	})
+	f.healthz, f.status, f.sysctls = s.options.healthz.String(), s.options.proxyStatus, s.options.procSysNet
 	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
-	others := newProxies(linkNames, func() bool { state := f.state.Load(); return state != nil && state.Active })
-	f.others = others.find
+	others := newProxies("http://127.0.0.1:10249/proxyMode", "http://127.0.0.1:10256/healthz")
+	f.others, f.traces = others.find, others.traces
 	return f
 }
 
