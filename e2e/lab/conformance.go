@@ -21,7 +21,8 @@ import (
 // A part is a set of specs that want the same lab and are run from the same host.
 type part struct {
 	Name  string
-	Areas string // regular expression for what follows "[sig-network] " in a spec's name
+	Areas string // regular expression for the beginning of its specs' names
+	Not   string // and for those that another part runs
 	From  string
 	Lab   settings
 }
@@ -31,11 +32,8 @@ type part struct {
 // it is.
 func parts() []part {
 	return []part{
-		{
-			Name: "services", From: "control",
-			Areas: `(Services|Conntrack|KubeProxy|Traffic Distribution|Topology Hints|Service CIDRs|EndpointSlice|EndpointSliceMirroring|Networking|Proxy|HostPort|Service endpoints latency|NoSNAT|DNS|\[Feature:IPv6DualStack\])`,
-		},
-		{Name: "loadbalancers", From: "remote", Areas: "LoadBalancers", Lab: settings{IPv4Nodes: true}},
+		{Name: "services", From: "control", Areas: `\[sig-network\]`, Not: `\[sig-network\] LoadBalancers`},
+		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Lab: settings{IPv4Nodes: true}},
 	}
 }
 
@@ -128,6 +126,13 @@ func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p
 	if err := p.step("load the suite's images into the nodes", func() error { return l.load(ctx, images...) }); err != nil {
 		return err
 	}
+	// Some specs want three zones.
+	for i, n := range nodes() {
+		zone := "topology.kubernetes.io/zone=" + string(rune('a'+i))
+		if _, err := l.kubectlOf(ctx, d.settings, "", "label", "node", n.Name, zone, "--overwrite"); err != nil {
+			return err
+		}
+	}
 	return d.note("suite", suiteImages)
 }
 
@@ -197,11 +202,14 @@ func (l lab) writeSuiteConfig(dir string) (string, error) {
 }
 
 func suiteArgs(part part, o conformanceOptions, bin, dir, config string) []string {
-	focus := `\[sig-network\] ` + part.Areas
+	focus := part.Areas
 	if o.focus != "" {
 		focus += ".*(" + o.focus + ")"
 	}
 	args := []string{"--procs=" + strconv.Itoa(o.procs), "-v", "--no-color", "--focus=" + focus, "--output-dir=" + dir, "--json-report=report.json", "--timeout=3h"}
+	if part.Not != "" {
+		args = append(args, "--skip="+part.Not)
+	}
 	for _, e := range exceptions() {
 		if !o.exceptions || e.Never {
 			args = append(args, "--skip="+e.Spec)

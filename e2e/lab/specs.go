@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -9,14 +10,19 @@ import (
 	"strings"
 )
 
+// suiteArea begins the names of the specs that this is about.
+const suiteArea = "[sig-network] "
+
 // A result is how one spec ended.
 type result struct {
 	Spec    string // its full name
-	State   string // passed, failed, skipped, or how else ginkgo calls it
+	State   string // passed, failed, skipped, or how else ginkgo calls it; leftOut if a filter kept it from running
 	Message string // why it failed or was skipped
 }
 
-// readReport reads ginkgo's report. Specs that the filters left out are not in the result.
+const leftOut = "left out"
+
+// readReport reads ginkgo's report of one run, sorted by name.
 func readReport(file string) ([]result, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -47,13 +53,13 @@ func parseReport(text []byte) ([]result, error) {
 				State:   s.State,
 				Message: s.Failure.Message,
 			}
-			// What a filter left out has no message; what prepares and ends the suite counts only if it fails.
-			left := s.State == "pending" || s.State == "skipped" && r.Message == ""
-			if left || s.LeafNodeType != "It" && s.State == "passed" {
+			switch {
+			case s.LeafNodeType != "It" && s.State == "passed": // what prepares and ends the suite
 				continue
-			}
-			if s.LeafNodeType != "It" {
-				r.Spec = s.LeafNodeType + " " + r.Spec
+			case s.LeafNodeType != "It":
+				r.Spec = strings.TrimSpace(s.LeafNodeType + " " + r.Spec)
+			case s.State == "skipped" && r.Message == "":
+				r.State = leftOut
 			}
 			all = append(all, r)
 		}
@@ -74,27 +80,50 @@ type verdict struct {
 	Failed   []result
 	Excepted []result // failed, as it is known
 	Cured    []result // passed, although they are in the list of exceptions
+	LeftOut  []string // the reasons of the exceptions that kept specs from running, each with their number
 }
 
+// summarise judges the results of all parts. What one part left out for another to run counts there.
 func summarise(all []result, known []exception) verdict {
 	var v verdict
+	ran, left := map[string]bool{}, map[string]bool{}
 	for _, r := range all {
-		excepted := slices.ContainsFunc(known, func(e exception) bool { return e.matches(r.Spec) })
-		switch {
-		case r.State == "passed" && excepted:
-			v.Passed++
-			v.Cured = append(v.Cured, r)
-		case r.State == "passed":
-			v.Passed++
-		case r.State == "skipped":
-			v.Skipped = append(v.Skipped, r)
-		case excepted:
-			v.Excepted = append(v.Excepted, r)
-		default:
-			v.Failed = append(v.Failed, r)
+		if r.State == leftOut {
+			left[r.Spec] = true
+			continue
+		}
+		ran[r.Spec] = true
+		v.add(r, slices.ContainsFunc(known, func(e exception) bool { return e.matches(r.Spec) }))
+	}
+	for _, e := range known {
+		count := 0
+		for spec := range left {
+			if !ran[spec] && strings.HasPrefix(spec, suiteArea) && e.matches(spec) {
+				count++
+				delete(left, spec)
+			}
+		}
+		if count > 0 {
+			v.LeftOut = append(v.LeftOut, fmt.Sprintf("%d: %s", count, e.Reason))
 		}
 	}
 	return v
+}
+
+func (v *verdict) add(r result, excepted bool) {
+	switch {
+	case r.State == "passed" && excepted:
+		v.Passed++
+		v.Cured = append(v.Cured, r)
+	case r.State == "passed":
+		v.Passed++
+	case r.State == "skipped":
+		v.Skipped = append(v.Skipped, r)
+	case excepted:
+		v.Excepted = append(v.Excepted, r)
+	default:
+		v.Failed = append(v.Failed, r)
+	}
 }
 
 // err is nil if no spec failed but those in the list of exceptions, and at least one passed.
@@ -103,7 +132,7 @@ func (v verdict) err() error {
 	case len(v.Failed) > 0:
 		return fmt.Errorf("%d specs failed", len(v.Failed))
 	case v.Passed == 0:
-		return fmt.Errorf("no spec passed: does --focus match any?")
+		return errors.New("no spec passed: does --focus match any?")
 	}
 	return nil
 }
@@ -111,6 +140,9 @@ func (v verdict) err() error {
 func (v verdict) String() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%d passed, %d failed, %d failed as excepted, %d skipped themselves\n", v.Passed, len(v.Failed), len(v.Excepted), len(v.Skipped))
+	if len(v.LeftOut) > 0 {
+		fmt.Fprintf(&out, "\nLeft out:\n  %s\n", strings.Join(v.LeftOut, "\n  "))
+	}
 	for _, group := range []struct {
 		title string
 		all   []result
