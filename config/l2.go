@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ type L2 struct {
 	PoolSelectors Selectors // one that matches is enough
 	Nodes         Selectors // empty: all
 	Services      Selectors // empty: all
-	Interfaces    []string  // empty: those whose subnet holds the address
+	Interfaces    []string  // names and patterns; empty: those whose subnet holds the address
 	Preferred     []Preference
 	Failback      v1beta1.Failback
 	FailbackAfter time.Duration
@@ -55,6 +56,11 @@ func readL2(object v1beta1.L2Advertisement, pools []v1beta1.IPAddressPool) (L2, 
 		selectors, found := readSelectors(name, fmt.Sprintf("preferredNodeSelectors[%d].preference", i), []metav1.LabelSelector{preferred.Preference})
 		problems = append(problems, found...)
 		l2.Preferred = append(l2.Preferred, Preference{int(preferred.Weight), selectors[0]})
+	}
+	for _, pattern := range spec.Interfaces {
+		if _, err := path.Match(pattern, ""); err != nil {
+			problems = append(problems, Problem{name, v1beta1.ReasonSettingInvalid, fmt.Sprintf("interfaces: %q matches no interface: a [ needs a ], and a \\ something behind it", pattern)})
+		}
 	}
 	for _, pool := range spec.IPAddressPools {
 		if !slices.ContainsFunc(pools, func(p v1beta1.IPAddressPool) bool { return p.Name == pool }) {
@@ -111,8 +117,9 @@ type L2Answer struct {
 }
 
 // L2For answers a query. Several advertisements of one pool add up: links are united, weights summed; of different
-// failbacks the most reluctant counts, and Announce counts before Refuse. A pool that no advertisement selects is
-// announced on the links whose subnet holds the address. For an address shared by Services, ask for each of them.
+// failbacks the most reluctant counts, and Announce counts before Refuse. A pool that no advertisement selects, of Layer 2
+// or BGP, is announced on the links whose subnet holds the address. For an address shared by Services, ask for each of
+// them.
 func (c Config) L2For(q L2Query) L2Answer {
 	var pool *Pool
 	if i, ok := c.PoolOf(q.Addr); ok {
@@ -120,6 +127,9 @@ func (c Config) L2For(q L2Query) L2Answer {
 	}
 	selecting := filterL2(c.L2, func(a L2) bool { return a.selectsPool(pool) })
 	if len(selecting) == 0 {
+		if by := c.bgpOnly(pool); by != "" {
+			return L2Answer{Reason: v1beta1.ReasonAnnouncedByBGP, Message: fmt.Sprintf("%s: its pool is announced by BGP (%s) and selected by no L2Advertisement", q.Addr, by)}
+		}
 		return unite(q, []L2{{Failback: v1beta1.FailbackAuto, Conflict: v1beta1.ConflictRefuse}}, nil)
 	}
 	forService := filterL2(selecting, func(a L2) bool { return a.Services.MatchOrEmpty(q.Service) })
@@ -131,6 +141,17 @@ func (c Config) L2For(q L2Query) L2Answer {
 		return L2Answer{Reason: v1beta1.ReasonNodeNotSelected, Message: fmt.Sprintf("%s: the nodeSelectors of no advertisement (%s) match this node", q.Addr, names(forService))}
 	}
 	return unite(q, forNode, namesOf(forNode))
+}
+
+// bgpOnly returns the names of the BGP advertisements of a pool, "" if there are none.
+func (c Config) bgpOnly(pool *Pool) string {
+	var found []*BGP
+	for i := range c.BGP {
+		if c.BGP[i].selectsPool(pool) {
+			found = append(found, &c.BGP[i])
+		}
+	}
+	return bgpNames(found)
 }
 
 // unite answers for advertisements that all apply.
@@ -157,13 +178,20 @@ func unite(q L2Query, apply []L2, advertisements []string) L2Answer {
 func (a L2) links(q L2Query) []string {
 	var found []string
 	for _, link := range q.Links {
-		named := slices.Contains(a.Interfaces, link.Name)
+		named := slices.ContainsFunc(a.Interfaces, func(pattern string) bool { return matches(pattern, link.Name) })
 		bySubnet := len(a.Interfaces) == 0 && slices.ContainsFunc(link.Subnets, func(p netip.Prefix) bool { return p.Contains(q.Addr) })
 		if named || bySubnet {
 			found = append(found, link.Name)
 		}
 	}
 	return found
+}
+
+// matches tells whether an interface has a name or matches a pattern of the shell's kind. A
+// name is what it is even if it could be read as a pattern.
+func matches(pattern, name string) bool {
+	found, err := path.Match(pattern, name)
+	return pattern == name || found && err == nil
 }
 
 func noInterface(q L2Query, apply []L2) string {

@@ -63,21 +63,20 @@ type forwarding struct {
 
 	state atomic.Pointer[forwardState]
 
-	table    *nft.Table
-	env      environment
-	problems map[string][]forward.Reason
-	health   *health.Server
-	healthz  string // address of /healthz and /livez
-	status   string // address of /proxyMode; "" for none
-	other    string // the service proxy that was at work when we last looked
-	yields   bool   // the address status is left to kube-proxy, so that a live one is noticed
-	sysctls  string // where /proc/sys/net is
-	kernelIs *nft.Kernel
-	checks   map[string]health.Check // of Services with a health check node port
-	known    map[string]bool         // Services that the table has something of
-	// balancers counts, for every address a load balancer gave, the Services that have it.
-	balancers map[netip.Addr]int
-	given     map[string][]netip.Addr
+	table     *nft.Table
+	env       environment
+	problems  map[string][]forward.Reason
+	health    *health.Server
+	healthz   string // address of /healthz and /livez
+	status    string // address of /proxyMode; "" for none
+	other     string // the service proxy that was at work when we last looked
+	yields    bool   // the address status is left to kube-proxy, so that a live one is noticed
+	sysctls   string // where /proc/sys/net is
+	kernelIs  *nft.Kernel
+	checks    map[string]health.Check // of Services with a health check node port
+	known     map[string]bool         // Services that the table has something of
+	balancers *shared                 // the addresses that load balancers gave
+	pinged    *shared                 // those of Services that somebody serves
 	wait      time.Duration
 }
 
@@ -86,8 +85,8 @@ func newForwarding() *forwarding {
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
-		balancers: map[netip.Addr]int{},
-		given:     map[string][]netip.Addr{},
+		balancers: newShared(),
+		pinged:    newShared(),
 	}
 }
 
@@ -318,13 +317,15 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 		wish.Changed[key] = result.Wish
 		f.remember(key, result)
 	}
-	wish.Static.Announced = f.announced(env)
+	wish.Static.Announced = withoutNodes(f.balancers, env)
+	wish.Static.Echo = withoutNodes(f.pinged, env)
 	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
 func (f *forwarding) remember(key string, result translation) {
-	f.give(key, result.Balancers)
+	f.balancers.give(key, result.Balancers)
+	f.pinged.give(key, result.pinged())
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -343,33 +344,11 @@ func (f *forwarding) remember(key string, result translation) {
 	}
 }
 
-// give keeps count of the addresses that load balancers gave.
-func (f *forwarding) give(key string, addresses []netip.Addr) {
-	for _, addr := range addresses {
-		f.balancers[addr]++
-	}
-	for _, addr := range f.given[key] {
-		if f.balancers[addr]--; f.balancers[addr] == 0 {
-			delete(f.balancers, addr)
-		}
-	}
-	if len(addresses) == 0 {
-		delete(f.given, key)
-		return
-	}
-	f.given[key] = addresses
-}
-
-// announced are the addresses that load balancers gave, without those of nodes, sorted.
-func (f *forwarding) announced(env environment) []netip.Addr {
-	var found []netip.Addr
-	for addr := range f.balancers {
-		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
-			found = append(found, addr)
-		}
-	}
-	slices.SortFunc(found, netip.Addr.Compare)
-	return found
+// withoutNodes are the addresses that are none of a node, sorted.
+func withoutNodes(s *shared, env environment) []netip.Addr {
+	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
+		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
+	})
 }
 
 // done publishes a round that reached the wish.

@@ -127,7 +127,9 @@ func TestExceptionsAreExplained(t *testing.T) {
 			t.Errorf("exception %q: %v", e.Spec, err)
 		}
 		lines := strings.Split(string(page), "\n")
-		if e.Reason == "" || !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "| `"+strings.ReplaceAll(e.Spec, "|", `\|`)+"` |") }) {
+		if e.Reason == "" || !slices.ContainsFunc(lines, func(line string) bool {
+			return strings.HasPrefix(line, "| `"+strings.ReplaceAll(e.Spec, "|", `\|`)+"` |")
+		}) {
 			t.Errorf("docs/conformance.md has no row for the exception `%s`", e.Spec)
 		}
 	}
