@@ -120,7 +120,7 @@ func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p
 	if err != nil {
 		return err
 	}
-	if d.noted("suite") == suiteImages {
+	if d.noted("suite") == suiteRecipe {
 		return nil
 	}
 	if err := p.step("load the suite's images into the nodes", func() error { return l.load(ctx, images...) }); err != nil {
@@ -133,7 +133,7 @@ func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p
 			return err
 		}
 	}
-	return d.note("suite", suiteImages)
+	return d.note("suite", suiteRecipe)
 }
 
 func (l lab) suiteDir(p part) string { return l.path("conformance", p.Name) }
@@ -170,7 +170,7 @@ func (l lab) runSuite(ctx context.Context, part part, o conformanceOptions, bin 
 		follow(io.TeeReader(out, log), func(line string) { p.printf("%7s  %s\n", p.total(), line) })
 	}()
 	err = cmd.Wait() // fails if a spec does
-	in.Close()
+	_ = in.Close()
 	<-read
 	if ctx.Err() != nil {
 		return nil, errors.New("interrupted")
@@ -234,6 +234,9 @@ func follow(r io.Reader, say func(string)) {
 			verdict := "passed"
 			if m[2] != "" {
 				verdict = strings.ToLower(m[2])
+			}
+			if labels := strings.LastIndex(line, " ["); labels > 0 {
+				line = line[:labels]
 			}
 			say(fmt.Sprintf("%s  %s (%s s)", verdict, line, m[3]))
 		}

@@ -17,7 +17,7 @@ import (
 // is unpacked, not installed.
 var debianPackages = []string{
 	"bash", "dash", "coreutils", "findutils", "grep", "sed", "mawk", "libc-bin", "procps", "usr-is-merged",
-	"curl", "wget", "netcat-openbsd", "bind9-dnsutils", "iproute2", "iputils-ping", "iperf", "conntrack",
+	"curl", "wget", "netcat-openbsd", "bind9-dnsutils", "iproute2", "iputils-ping", "iperf", "conntrack", "hostname",
 }
 
 // debianEntries downloads packages with all they depend on, from where this machine has its own, and returns what

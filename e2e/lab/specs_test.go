@@ -107,9 +107,9 @@ S [SKIPPED] [0.5 seconds]
 	var got []string
 	follow(strings.NewReader(output), func(line string) { got = append(got, line) })
 	want := []string{
-		"passed  [sig-network] Services should work [sig-network] (12.425 s)",
-		"failed  [sig-network] Services should fail [sig-network] (30.1 s)",
-		"skipped  [sig-network] Services should skip [sig-network] (0.5 s)",
+		"passed  [sig-network] Services should work (12.425 s)",
+		"failed  [sig-network] Services should fail (30.1 s)",
+		"skipped  [sig-network] Services should skip (0.5 s)",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,9 @@ const (
 	pauseVersion   = "3.10.2"
 	issue74839     = "regression-issue-74839"
 	issueVersion   = "1.4"
+	glibcVersion   = "2.0.0"
+	// suiteRecipe changes when the way of making the images does, so that old ones are not taken for new ones.
+	suiteRecipe = "suite-2"
 )
 
 // suiteTargets lists the binaries of the suite.
@@ -31,8 +35,8 @@ func suiteTargets() []target {
 // repoList tells the suite where its images are: the content of the file that KUBE_TEST_REPO_LIST names.
 const repoList = "promoterE2eRegistry: " + suiteImages + "\ngcRegistry: " + suiteImages + "\n"
 
-// suiteSpecs says what the suite's images are made of. Entries is what Debian gives to the one that has to look like a
-// whole system.
+// suiteSpecs says what the suite's images are made of. What Debian gives is for those that have to look
+// like a whole system.
 func suiteSpecs(ctx context.Context, l lab, bin string, debian []entry) ([]imageSpec, error) {
 	certificate, err := l.suiteFile(ctx, "test/images/agnhost/porter")
 	if err != nil {
@@ -53,11 +57,15 @@ func suiteSpecs(ctx context.Context, l lab, bin string, debian []entry) ([]image
 				"/agnhost-2": "agnhost", "/usr/bin/sh": "dash", "/usr/bin/nc": "nc.openbsd", "/usr/bin/awk": "mawk",
 				"/usr/local/bin/iperf": "/usr/bin/iperf",
 			},
-			Entries: append(debian,
+			Entries: append(slices.Clone(debian),
 				entry{Path: "/uploads", Dir: true},
 				entry{Path: "/etc/passwd", Content: []byte("root:x:0:0:root:/root:/bin/bash\nuser-defined-in-image:x:1000:1000::/:/bin/sh\n")},
 				entry{Path: "/etc/group", Content: []byte("root:x:0:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n")},
 			),
+		},
+		{
+			Name: suiteImages + "/glibc-dns-testing:" + glibcVersion, Cmd: []string{"bash"},
+			Files: map[string]string{"/coredns": filepath.Join(bin, "coredns")}, Links: map[string]string{"/usr/bin/sh": "dash"}, Entries: debian,
 		},
 		{Name: suiteImages + "/busybox:" + busyboxVersion, Cmd: []string{"sh"}, Files: map[string]string{"/bin/busybox": "/bin/busybox"}, Links: applets},
 		{Name: suiteImages + "/pause:" + pauseVersion, Entrypoint: []string{"/pause"}, Files: map[string]string{"/pause": filepath.Join(bin, "pause")}},
@@ -88,7 +96,7 @@ func (l lab) buildSuite(ctx context.Context, p *progress) (bin string, images []
 	if bin, err = l.buildBinaries(ctx, p, suiteTargets()); err != nil {
 		return "", nil, err
 	}
-	dir := filepath.Join(filepath.Dir(bin), "images", "suite")
+	dir := filepath.Join(filepath.Dir(bin), "images", suiteRecipe)
 	complete := filepath.Join(dir, "complete")
 	if !exists(complete) {
 		err := p.step("make the suite's images", func() error { return l.writeSuiteImages(ctx, bin, dir) })
