@@ -71,6 +71,7 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 	if err := cluster.Create(b.Context(), namespace); err != nil {
 		b.Fatal(err)
 	}
+	before := meter(b)
 	began := time.Now()
 	group, ctx := errgroup.WithContext(b.Context())
 	group.SetLimit(clientsAtOnce)
@@ -94,8 +95,8 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 	created := time.Since(began)
 	waitAllocated(b)
 	took := time.Since(began)
-	b.Logf("%d Services, class %q: created after %.1f s, all have an address after %.1f s, load %s",
-		*benchServices, class, created.Seconds(), took.Seconds(), load(b))
+	b.Logf("%d Services, class %q: created after %.1f s, all have an address after %.1f s, load %s\n        %s",
+		*benchServices, class, created.Seconds(), took.Seconds(), load(b), meter(b).since(before))
 	deleteNamespace(b, namespace)
 	return float64(*benchServices) / took.Seconds()
 }
