@@ -70,6 +70,8 @@ type forwarding struct {
 	// balancers counts, for every address a load balancer gave, the Services that have it.
 	balancers map[netip.Addr]int
 	given     map[string][]netip.Addr
+	order     []netip.Addr // of balancers, sorted; nil: to be sorted again
+	listed    []problem    // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 }
 
@@ -97,7 +99,13 @@ func (f *forwarding) run(ctx context.Context) error {
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
 	for {
+		began := time.Now()
 		full = f.round(ctx, full)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rest(time.Since(began), forwardRest, forwardRestMost)):
+		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
 			retry = time.After(f.wait)
@@ -299,6 +307,9 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 // remember keeps what health checks and status need of a translation.
 func (f *forwarding) remember(key string, result translation) {
 	f.give(key, result.Balancers)
+	if !slices.Equal(f.problems[key], result.Reasons) {
+		f.listed = nil
+	}
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -319,6 +330,10 @@ func (f *forwarding) remember(key string, result translation) {
 
 // give keeps count of the addresses that load balancers gave.
 func (f *forwarding) give(key string, addresses []netip.Addr) {
+	if slices.Equal(f.given[key], addresses) {
+		return
+	}
+	f.order = nil
 	for _, addr := range addresses {
 		f.balancers[addr]++
 	}
@@ -336,14 +351,12 @@ func (f *forwarding) give(key string, addresses []netip.Addr) {
 
 // announced are the addresses that load balancers gave, without those of nodes, sorted.
 func (f *forwarding) announced(env environment) []netip.Addr {
-	var found []netip.Addr
-	for addr := range f.balancers {
-		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
-			found = append(found, addr)
-		}
+	if f.order == nil {
+		f.order = slices.SortedFunc(maps.Keys(f.balancers), netip.Addr.Compare)
 	}
-	slices.SortFunc(found, netip.Addr.Compare)
-	return found
+	return slices.DeleteFunc(slices.Clone(f.order), func(addr netip.Addr) bool {
+		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
+	})
 }
 
 // done publishes a round that reached the wish.
@@ -353,7 +366,10 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	if f.listed == nil {
+		f.listed = forwardProblems(f.problems)
+	}
+	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync
