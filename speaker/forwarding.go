@@ -58,20 +58,18 @@ type forwarding struct {
 
 	state atomic.Pointer[forwardState]
 
-	table    *nft.Table
-	env      environment
-	problems map[string][]forward.Reason
-	health   *health.Server
-	healthz  string // address of /healthz and /livez
-	sysctls  string // where /proc/sys/net is
-	kernelIs *nft.Kernel
-	checks   map[string]health.Check // of Services with a health check node port
-	known    map[string]bool         // Services that the table has something of
-	// balancers counts, for every address a load balancer gave, the Services that have it.
-	balancers map[netip.Addr]int
-	given     map[string][]netip.Addr
-	order     []netip.Addr // of balancers, sorted; nil: to be sorted again
-	listed    []problem    // of problems, sorted; nil: to be listed again
+	table     *nft.Table
+	env       environment
+	problems  map[string][]forward.Reason
+	health    *health.Server
+	healthz   string // address of /healthz and /livez
+	sysctls   string // where /proc/sys/net is
+	kernelIs  *nft.Kernel
+	checks    map[string]health.Check // of Services with a health check node port
+	known     map[string]bool         // Services that the table has something of
+	balancers *shared                 // the addresses that load balancers gave
+	pinged    *shared                 // those of Services that somebody serves
+	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 }
 
@@ -80,8 +78,8 @@ func newForwarding() *forwarding {
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
-		balancers: map[netip.Addr]int{},
-		given:     map[string][]netip.Addr{},
+		balancers: newShared(),
+		pinged:    newShared(),
 	}
 }
 
@@ -300,13 +298,15 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 		wish.Changed[key] = result.Wish
 		f.remember(key, result)
 	}
-	wish.Static.Announced = f.announced(env)
+	wish.Static.Announced = withoutNodes(f.balancers, env)
+	wish.Static.Echo = withoutNodes(f.pinged, env)
 	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
 func (f *forwarding) remember(key string, result translation) {
-	f.give(key, result.Balancers)
+	f.balancers.give(key, result.Balancers)
+	f.pinged.give(key, result.pinged())
 	if !slices.Equal(f.problems[key], result.Reasons) {
 		f.listed = nil
 	}
@@ -328,33 +328,9 @@ func (f *forwarding) remember(key string, result translation) {
 	}
 }
 
-// give keeps count of the addresses that load balancers gave.
-func (f *forwarding) give(key string, addresses []netip.Addr) {
-	if slices.Equal(f.given[key], addresses) {
-		return
-	}
-	f.order = nil
-	for _, addr := range addresses {
-		f.balancers[addr]++
-	}
-	for _, addr := range f.given[key] {
-		if f.balancers[addr]--; f.balancers[addr] == 0 {
-			delete(f.balancers, addr)
-		}
-	}
-	if len(addresses) == 0 {
-		delete(f.given, key)
-		return
-	}
-	f.given[key] = addresses
-}
-
-// announced are the addresses that load balancers gave, without those of nodes, sorted.
-func (f *forwarding) announced(env environment) []netip.Addr {
-	if f.order == nil {
-		f.order = slices.SortedFunc(maps.Keys(f.balancers), netip.Addr.Compare)
-	}
-	return slices.DeleteFunc(slices.Clone(f.order), func(addr netip.Addr) bool {
+// withoutNodes are the addresses that are none of a node, sorted.
+func withoutNodes(s *shared, env environment) []netip.Addr {
+	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
 		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
 	})
 }

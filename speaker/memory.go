@@ -15,7 +15,7 @@ import (
 )
 
 // stateVersion is written into the file: another version is another layout, and is not read.
-const stateVersion = 1
+const stateVersion = 2
 
 // saveEvery is how often the file is written at most.
 const saveEvery = time.Second

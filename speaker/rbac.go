@@ -6,7 +6,7 @@ package main
 // +kubebuilder:rbac:groups="",resources=services;nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools;l2advertisements,verbs=get;list;watch
+// +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools;l2advertisements;bgppeers;bgpadvertisements;bfdprofiles;communities,verbs=get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers,verbs=create;get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=speakers/status,verbs=patch;update
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=pods,verbs=list;watch

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
@@ -35,6 +36,7 @@ type reader struct {
 	local        func() []netip.Addr
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
+	answerEcho    bool // whether announced addresses are pinged
 }
 
 // environment is what the translations and the rules need to know of this node and its cluster.
@@ -93,7 +95,7 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 		Static: nft.Static{
 			PodCIDRs: pods, ServiceCIDRs: services,
 			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
-			AnswerEcho:        true,
+			AnswerEcho:        r.answerEcho,
 		},
 		Nodes:               nodes,
 		Eligible:            eligible(&node),
@@ -193,6 +195,14 @@ type translation struct {
 	Balancers []netip.Addr
 }
 
+// pinged are the addresses that answer pings: those of a Service that somebody serves.
+func (t translation) pinged() []netip.Addr {
+	if t.Summary.Ready+t.Summary.Serving == 0 {
+		return nil
+	}
+	return t.Balancers
+}
+
 // translate reads one Service and says what it asks; a Service that is gone asks nothing.
 func (r *reader) translate(ctx context.Context, key string, node forward.Node) (translation, error) {
 	name := splitKey(key)
@@ -208,5 +218,21 @@ func (r *reader) translate(ctx context.Context, key string, node forward.Node) (
 	if err != nil {
 		return translation{}, err
 	}
-	return translation{Result: forward.Service(svc, found, node, nft.Random), Balancers: balancerAddresses(svc)}, nil
+	how, problems := pick(svc)
+	result := forward.Service(svc, found, node, how)
+	result.Reasons = append(result.Reasons, problems...)
+	return translation{Result: result, Balancers: balancerAddresses(svc)}, nil
+}
+
+// pick is how a Service wants its endpoints chosen.
+func pick(svc *corev1.Service) (nft.Pick, []forward.Reason) {
+	asked, problems := config.ReadSelection(svc)
+	var reasons []forward.Reason
+	for _, p := range problems {
+		reasons = append(reasons, forward.Reason{Code: p.Reason, Message: p.Message})
+	}
+	if asked == config.ConsistentHash {
+		return nft.Hash, reasons
+	}
+	return nft.Random, reasons
 }

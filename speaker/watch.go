@@ -114,6 +114,10 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 		{&corev1.Pod{}, announce},
 		{&v1beta1.IPAddressPool{}, announce},
 		{&v1beta1.L2Advertisement{}, announce},
+		{&v1beta1.BGPPeer{}, announce},
+		{&v1beta1.BGPAdvertisement{}, announce},
+		{&v1beta1.BFDProfile{}, announce},
+		{&v1beta1.Community{}, announce},
 	}
 	for _, w := range watches {
 		if err := watch(ctx, informers, w.object, w.changed); err != nil {

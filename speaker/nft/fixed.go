@@ -76,7 +76,7 @@ const spareSlots = 32
 
 // setStatic replaces what is known about the node, with its elements and chains.
 func (st *state) setStatic(s Static) {
-	s.Announced = inOrder(s.Announced)
+	s.Announced, s.Echo = inOrder(s.Announced), inOrder(s.Echo)
 	old := st.static
 	first := len(st.tables[v4].chains) == 0
 	st.static = s
@@ -109,30 +109,30 @@ func (st *state) setStatic(s Static) {
 
 // announce works on the difference: the announced addresses change with every Service that gets one, and may be many.
 func (st *state) announce(old, now Static) {
-	gone, added := without(old.Announced, now.Announced), without(now.Announced, old.Announced)
-	for _, a := range gone {
+	for _, a := range without(old.Announced, now.Announced) {
 		st.countOne(counted{serviceIPs, a.Unmap()}, -1)
 	}
-	for _, a := range added {
+	for _, a := range without(now.Announced, old.Announced) {
 		st.countOne(counted{serviceIPs, a.Unmap()}, +1)
 	}
-	switch {
-	case old.AnswerEcho && !now.AnswerEcho:
-		gone, added = old.Announced, nil
-	case !old.AnswerEcho && now.AnswerEcho:
-		gone, added = nil, now.Announced
-	case !now.AnswerEcho:
-		return
-	}
 	for _, f := range families {
-		st.emit(addresses(f, echoIPs, gone), true)
-		st.emit(addresses(f, echoIPs, added), false)
+		st.emit(addresses(f, echoIPs, without(old.echo(), now.echo())), true)
+		st.emit(addresses(f, echoIPs, without(now.echo(), old.echo())), false)
 	}
 }
 
-// likeExceptAnnounced tells whether all but the announced addresses is the same.
+// echo are the addresses to answer pings for.
+func (s Static) echo() []netip.Addr {
+	if !s.AnswerEcho {
+		return nil
+	}
+	return s.Echo
+}
+
+// likeExceptAnnounced tells whether all is the same but what announce works on.
 func (s Static) likeExceptAnnounced(other Static) bool {
 	s.Announced, other.Announced = nil, nil
+	s.Echo, other.Echo = nil, nil
 	return reflect.DeepEqual(s, other)
 }
 

@@ -95,8 +95,31 @@ func TestRing(t *testing.T) {
 	})
 }
 
+// TestRingGrows: few flows change endpoint when one comes or goes, also where
+// the ring gets another size.
+func TestRingGrows(t *testing.T) {
+	most := ringSizes[len(ringSizes)-1]
+	for _, n := range []int{2, 3, 11, 12, 50, 51, 52, 203, 204, 250} {
+		all := member(0, n+1).Targets[0].Endpoints
+		before, after := ring(all[:n]), ring(all)
+		come, moved := 0, 0
+		for flow := range most {
+			was, is := before[flow/(most/uint32(len(before)))], after[flow/(most/uint32(len(after)))]
+			switch {
+			case is == all[n]:
+				come++
+			case is != was:
+				moved++
+			}
+		}
+		if share := int(most) / (n + 1); come < share*19/20 || come > share*21/20 || moved > int(most)/12 {
+			t.Errorf("from %d to %d endpoints: %d of %d flows go to the new one, %d move among the others", n, n+1, come, most, moved)
+		}
+	}
+}
+
 func TestRingSizes(t *testing.T) {
-	for n, want := range map[int]uint32{1: 251, 12: 251, 13: 1021, 51: 1021, 52: 4093, 205: 16381, 20000: 16381} {
+	for n, want := range map[int]uint32{1: 256, 12: 256, 13: 1024, 51: 1024, 52: 4096, 205: 16384, 20000: 16384} {
 		if got := ringSize(n); got != want {
 			t.Errorf("%d endpoints: %d slots, want %d", n, got, want)
 		}

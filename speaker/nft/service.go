@@ -142,8 +142,10 @@ type Static struct {
 	// are rejected, so that a router and a node never play ball with them.
 	// They must not be addresses of a node.
 	Announced []netip.Addr
-	// AnswerEcho makes this node answer pings to the Announced addresses.
+	// AnswerEcho makes this node answer pings to the addresses in Echo: of the
+	// Announced ones those behind which there is somebody.
 	AnswerEcho bool
+	Echo       []netip.Addr
 	// MasqueradeMark is the packet mark bit used between the NAT hooks;
 	// 0 is DefaultMasqueradeMark.
 	MasqueradeMark uint32
@@ -176,8 +178,8 @@ type Report struct {
 	// counts the entries of all targets.
 	Services, Frontends, Endpoints int
 	// Transactions is 0 if the kernel already held the wish, else from 1 to 3: one
-	// that leads packets by the new wish, one before it for new source ranges,
-	// and one after it for what nothing leads to any more.
+	// that leads packets by the new wish, one before it for new chains and source
+	// ranges, and one after it for what nothing leads to any more.
 	Transactions int
 	// Added and Deleted count elements in the transaction, Rules its rules.
 	Added, Deleted, Rules int
