@@ -315,7 +315,7 @@ func TestAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, address := range both("172.30.0.200") {
-		if err := tryIn(l.client, func() error { return ping(address, byte(3+i)) }); err == nil {
+		if err := tryIn(l.client, func() error { return ping(patience, address, byte(3+i)) }); err == nil {
 			t.Errorf("pinged %s although nobody is behind it", address)
 		}
 	}
