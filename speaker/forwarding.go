@@ -77,6 +77,7 @@ type forwarding struct {
 	known     map[string]bool         // Services that the table has something of
 	balancers *shared                 // the addresses that load balancers gave
 	pinged    *shared                 // those of Services that somebody serves
+	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 }
 
@@ -105,7 +106,13 @@ func (f *forwarding) run(ctx context.Context) error {
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
 	for {
+		began := time.Now()
 		full = f.round(ctx, full)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rest(time.Since(began), forwardRest, forwardRestMost)):
+		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
 			retry = time.After(f.wait)
@@ -326,6 +333,9 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 func (f *forwarding) remember(key string, result translation) {
 	f.balancers.give(key, result.Balancers)
 	f.pinged.give(key, result.pinged())
+	if !slices.Equal(f.problems[key], result.Reasons) {
+		f.listed = nil
+	}
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -358,7 +368,10 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	if f.listed == nil {
+		f.listed = forwardProblems(f.problems)
+	}
+	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync

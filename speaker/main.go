@@ -74,6 +74,7 @@ type speaker struct {
 	bells   bells
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	pace    *pace // of announcing
 }
 
 // run starts two halves that do not wait for each other: announcing works from
@@ -89,6 +90,7 @@ func (s *speaker) run(ctx context.Context) error {
 	a.report = f.report
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return s.pace.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
 	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
@@ -206,7 +208,9 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 			return nil, fmt.Errorf("wire the speaker: %w", err)
 		}
 	}
-	return mgr, watchAll(ctx, mgr.GetCache(), s.bells, serviceCIDRs)
+	paced := s.bells
+	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	return mgr, watchAll(ctx, mgr.GetCache(), paced, serviceCIDRs)
 }
 
 func newManager(o options) (manager.Manager, error) {
@@ -218,7 +222,7 @@ func newManager(o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	cached, err := cacheOptions(o.namespace)
+	cached, err := cacheOptions(o.namespace, o.node)
 	if err != nil {
 		return nil, err
 	}
@@ -250,10 +254,11 @@ func (s *speaker) forwarding() *forwarding {
 }
 
 func (s *speaker) announcing() *announcing {
+	s.pace = newPace(s.bells.announce)
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, dead: s.silent.set,
+		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
 	}
