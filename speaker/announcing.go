@@ -61,6 +61,7 @@ type announcing struct {
 	passed  map[netip.Addr]relay // what is passed on to other nodes
 	// announced are the addresses this node answers for and means to keep.
 	announced map[netip.Addr]bool
+	contested map[netip.Addr]string // what was told of hosts that use addresses of ours
 	moves     moves
 	no        map[netip.Addr]refused
 	asking    map[netip.Addr]bool
@@ -131,9 +132,11 @@ func (a *announcing) round(ctx context.Context) error {
 	if err == nil {
 		err = a.tell(all)
 	}
+	contests := contested(reached.States, verdicts, w, now)
+	a.cryContested(ctx, contests)
 	state := announceState{
 		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
-		Contested: contested(reached.States, verdicts, w, now), Moves: a.moves, Relays: len(a.passed),
+		Contested: contests, Moves: a.moves, Relays: len(a.passed),
 		States: reached.States, Wire: reached.Links, Members: found, Links: all,
 	}
 	if err != nil {
@@ -235,9 +238,7 @@ func (a *announcing) hearOne(ctx context.Context, wish l2.Announcement, v Verdic
 	if a.no[v.Address].Reason != no.Reason {
 		a.log.Warn("address not taken", "address", v.Address, "reason", no.Reason, "message", no.Message)
 		a.moves.Refused++
-		for _, n := range newsOfRefused(a.node, *no) {
-			a.cry(ctx, n)
-		}
+		a.cryRefused(ctx, *no)
 	}
 	a.no[v.Address] = *no
 }
@@ -251,7 +252,7 @@ func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l
 		next[h.Announcement.Address] = h
 	}
 	reached, err := a.responder.Apply(ctx, want, all)
-	a.handsChanged(ctx, todo.Hold)
+	a.handsChanged(todo.Hold)
 	for _, state := range reached.States {
 		if state.Handed {
 			delete(next, state.Address)
@@ -261,10 +262,9 @@ func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l
 	return reached, err
 }
 
-// handsChanged logs, counts and cries what this node announces now and did not before, and the other way round.
-func (a *announcing) handsChanged(ctx context.Context, holds []hold) {
+// handsChanged logs and counts what this node announces now and did not before, and the other way round.
+func (a *announcing) handsChanged(holds []hold) {
 	now := map[netip.Addr]bool{}
-	var taken []Verdict
 	for _, h := range holds {
 		if !h.Announcement.Until.IsZero() {
 			continue
@@ -272,7 +272,7 @@ func (a *announcing) handsChanged(ctx context.Context, holds []hold) {
 		now[h.Announcement.Address] = true
 		if !a.announced[h.Announcement.Address] {
 			a.log.Info("address announced", "address", h.Announcement.Address, "links", h.Announcement.Links, "message", h.Verdict.Message)
-			taken = append(taken, h.Verdict)
+			a.moves.Taken++
 		}
 	}
 	for address := range a.announced {
@@ -281,10 +281,26 @@ func (a *announcing) handsChanged(ctx context.Context, holds []hold) {
 			a.moves.Given++
 		}
 	}
-	a.moves.Taken += uint64(len(taken))
 	a.announced = now
-	for _, n := range newsOfTaken(a.node, taken) {
-		a.cry(ctx, n)
+}
+
+// cryContested tells of the hosts that have begun to use addresses of ours.
+func (a *announcing) cryContested(ctx context.Context, now []refused) {
+	told := map[netip.Addr]string{}
+	for _, no := range now {
+		told[no.Verdict.Address] = no.Message
+		if a.contested[no.Verdict.Address] != no.Message {
+			a.log.Warn("address contested", "address", no.Verdict.Address, "message", no.Message)
+			a.cryRefused(ctx, no)
+		}
+	}
+	a.contested = told
+}
+
+// cryRefused tells the Services of an address what is the matter with it.
+func (a *announcing) cryRefused(ctx context.Context, no refused) {
+	for _, service := range no.Verdict.Services {
+		a.cry(ctx, news{service, no.Reason, a.node + ": " + no.Message})
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 )
 
 // crier sends an Event about a BGPPeer for every session that comes up or goes down, and
-// about a Service for its addresses that this node takes or refuses. While there is no API
+// about a Service for its addresses that another host uses: who announces them is the
+// controller's to tell. While there is no API
 // server it is silent: status says the same, later.
 type crier struct {
 	log   *slog.Logger
@@ -62,6 +63,12 @@ func (c *crier) cry(ctx context.Context, t transition) {
 	to.recorder.Eventf(&peer, &node, corev1.EventTypeWarning, v1beta1.ReasonSessionDown, "Disconnect", "%s: %s", c.node, message)
 }
 
+// news is what an Event about a Service says.
+type news struct {
+	Service         string // namespace/name
+	Reason, Message string
+}
+
 // cryNews sends the Event, unless there were too many; it does not wait.
 func (c *crier) cryNews(ctx context.Context, n news) {
 	to := c.to.Load()
@@ -73,9 +80,5 @@ func (c *crier) cryNews(ctx context.Context, n news) {
 		c.log.Debug("an Event about a Service that is gone", "service", n.Service, "error", err)
 		return
 	}
-	kind, action := corev1.EventTypeNormal, "Announce"
-	if n.Bad {
-		kind, action = corev1.EventTypeWarning, "Refuse"
-	}
-	to.recorder.Eventf(&service, nil, kind, n.Reason, action, "%s", n.Message[:min(len(n.Message), longestNote)])
+	to.recorder.Eventf(&service, nil, corev1.EventTypeWarning, n.Reason, "Announce", "%s", n.Message[:min(len(n.Message), longestNote)])
 }

@@ -24,6 +24,11 @@ const (
 	askAgain = 5 * time.Second
 )
 
+// moves count what changed hands since the speaker started.
+type moves struct {
+	Taken, Given, Refused uint64
+}
+
 // hold is an address that this node answers for.
 type hold struct {
 	Announcement l2.Announcement
