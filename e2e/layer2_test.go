@@ -13,7 +13,7 @@ import (
 )
 
 // long makes the tests of Layer 2 as long as the requirement speaks of, and holds them to its times, which
-// say something only on a machine that has nothing else to do: make test-layer2.
+// say something only on a machine that has nothing else to do: make test-failover.
 var long = flag.Bool("long", false, "full-length outages, and a limit of 2 s on how long more than one node, or none, may answer")
 
 // aloneWithin is how soon after an event exactly one node must answer, with -long.
