@@ -49,6 +49,10 @@ bench-allocation: tools ## Measure how fast 5,000 Services of the lab get addres
 test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
 	go test -tags interop ./speaker/bgp ./speaker/bfd
 
+.PHONY: conformance
+conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
+	@$(LAB) conformance
+
 .PHONY: tools
 tools:
 	@$(LAB) packages
