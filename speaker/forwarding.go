@@ -21,6 +21,10 @@ import (
 // is known to have changed it.
 const healEvery = 5 * time.Minute
 
+// roundEvery is how long a round begins after the one before at the earliest:
+// of many changes in a row, those that come within it are applied together.
+const roundEvery = 10 * time.Millisecond
+
 // retryFirst and retryMost bound the wait after a failed attempt.
 const (
 	retryFirst = 200 * time.Millisecond
@@ -56,10 +60,19 @@ type forwarding struct {
 	open   func() (*nft.Table, error)
 	report func() // called after every state change
 
-	state atomic.Pointer[forwardState]
+	state   atomic.Pointer[forwardState]
+	metrics *programming
 
-	table    *nft.Table
-	env      environment
+	table *nft.Table
+	// now is the environment as it was last read; stale tells that it must be read again.
+	now   environment
+	stale bool
+	// other is the other proxy that was last found at work; look tells to look again.
+	other    string
+	look     bool
+	triggers []time.Time // what the changes since the last successful round come from
+	env      environment // what the translations were made in
+	announce []netip.Addr
 	problems map[string][]forward.Reason
 	health   *health.Server
 	healthz  string // address of /healthz and /livez
@@ -75,6 +88,9 @@ type forwarding struct {
 
 func newForwarding() *forwarding {
 	return &forwarding{
+		metrics:   newProgramming(),
+		stale:     true,
+		look:      true,
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
@@ -97,6 +113,7 @@ func (f *forwarding) run(ctx context.Context) error {
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
 	for {
+		pause := time.After(roundEvery)
 		full = f.round(ctx, full)
 		var retry <-chan time.Time
 		if f.wait > 0 {
@@ -105,11 +122,19 @@ func (f *forwarding) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-pause:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
 		case <-f.dirty.bell:
 		case <-f.kernel:
 		case <-f.world:
+			f.stale = true
 		case <-retry:
+			f.stale = true
 		case <-proxies.C:
+			f.stale, f.look = true, true
 		case <-heal.C:
 			full = true
 		}
@@ -145,8 +170,11 @@ func (f *forwarding) wanted(ctx context.Context) (bool, string, string) {
 	case "on":
 		return true, "On", "forwarding is switched on by --forwarding=on"
 	}
-	if other := f.others(ctx); other != "" {
-		return false, "OtherProxy", other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
+	if f.look {
+		f.other, f.look = f.others(ctx), false
+	}
+	if f.other != "" {
+		return false, "OtherProxy", f.other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
 	}
 	return true, "On", "no other service proxy is at work on this node"
 }
@@ -181,25 +209,52 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		}
 		f.table, full = table, true
 	}
-	env, err := f.read.environment(ctx)
+	began := time.Now()
+	env, err := f.environment(ctx)
 	if err != nil {
 		return err
 	}
-	env.Node.Dead = f.dead()
-	env.Static.DropInvalid = f.kernelIs != nil && !f.kernelIs.Liberal
 	wish, err := f.wish(ctx, env, full)
 	if err != nil {
 		return err
 	}
 	reached, err := f.table.Apply(ctx, wish)
 	f.env = env
+	f.metrics.errors.Add(float64(reached.Errors))
 	if err != nil {
 		return err
 	}
+	f.measure(began, reached)
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)
 	return nil
+}
+
+// environment is what all translations depend on; it is read again only if that may have changed.
+func (f *forwarding) environment(ctx context.Context) (environment, error) {
+	if !f.stale {
+		return f.now, nil
+	}
+	env, err := f.read.environment(ctx)
+	if err != nil {
+		return env, err
+	}
+	env.Node.Dead = f.dead()
+	env.Static.DropInvalid = f.kernelIs == nil || !f.kernelIs.Liberal // unless known: what the last speaker most likely did
+	f.now, f.stale, f.announce = env, false, nil
+	return env, nil
+}
+
+// measure notes what a round reached.
+func (f *forwarding) measure(began time.Time, reached nft.Report) {
+	if reached.Transactions > 0 || reached.ReadBack {
+		f.metrics.observe(began, time.Now(), f.triggers)
+	}
+	f.triggers = nil
+	f.metrics.elements.Set(float64(reached.Elements))
+	f.metrics.added.Add(float64(reached.Added))
+	f.metrics.deleted.Add(float64(reached.Deleted))
 }
 
 // prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
@@ -212,8 +267,8 @@ func (f *forwarding) prepareKernel() {
 	for _, text := range k.Problems {
 		f.log.Warn("kernel setting", "problem", text)
 	}
-	if !k.Liberal {
-		ring(f.world) // the next round drops what conntrack finds invalid
+	if k.Liberal {
+		ring(f.world) // the next round lets pass what conntrack finds invalid
 	}
 }
 
@@ -265,7 +320,8 @@ func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 // translations share has changed, else what is dirty and what a dead node touches.
 func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.Wish, error) {
 	everything := full || !env.sameForServices(f.env)
-	changed := f.dirty.take()
+	changed, triggers := f.dirty.take()
+	f.triggers = append(f.triggers, triggers...)
 	if len(changed) > 0 || everything {
 		f.health.Queued()
 	}
@@ -319,6 +375,10 @@ func (f *forwarding) remember(key string, result translation) {
 
 // give keeps count of the addresses that load balancers gave.
 func (f *forwarding) give(key string, addresses []netip.Addr) {
+	if slices.Equal(f.given[key], addresses) {
+		return
+	}
+	f.announce = nil
 	for _, addr := range addresses {
 		f.balancers[addr]++
 	}
@@ -334,15 +394,20 @@ func (f *forwarding) give(key string, addresses []netip.Addr) {
 	f.given[key] = addresses
 }
 
-// announced are the addresses that load balancers gave, without those of nodes, sorted.
+// announced are the addresses that load balancers gave, without those of nodes, sorted. They
+// are kept until one is given or taken, or a node changes.
 func (f *forwarding) announced(env environment) []netip.Addr {
-	var found []netip.Addr
+	if f.announce != nil {
+		return f.announce
+	}
+	found := []netip.Addr{}
 	for addr := range f.balancers {
 		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
 			found = append(found, addr)
 		}
 	}
 	slices.SortFunc(found, netip.Addr.Compare)
+	f.announce = found
 	return found
 }
 

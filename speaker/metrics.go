@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,12 +115,14 @@ func truth(is bool) float64 {
 
 // serveMetrics serves /metrics, and /livez and /readyz for the kubelet, until ctx ends. It
 // needs no API server: a speaker that waits for one is alive.
-func serveMetrics(ctx context.Context, address string, have func() (*forwardState, *announceState)) error {
+func serveMetrics(ctx context.Context, address string, profiling bool, have func() (*forwardState, *announceState), more ...prometheus.Collector) error {
 	if address == "0" {
 		return nil
 	}
-	if err := metrics.Registry.Register(newCollector(have)); err != nil {
-		return fmt.Errorf("register the metrics: %w", err)
+	for _, c := range append(more, newCollector(have)) {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("register the metrics: %w", err)
+		}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
@@ -131,6 +134,10 @@ func serveMetrics(ctx context.Context, address string, have func() (*forwardStat
 		}
 		_, _ = w.Write([]byte("ok"))
 	})
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	}
 	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stopped()

@@ -20,6 +20,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newCollector(func() (*forwardState, *announceState) { return f, a }))
+	registry.MustRegister(newProgramming())
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
-	if count, err := testutil.GatherAndCount(registry); err != nil || count != 15 {
-		t.Errorf("%d metrics, %v; want 15", count, err)
+	if count, err := testutil.GatherAndCount(registry); err != nil || count != 21 {
+		t.Errorf("%d metrics, %v; want 21", count, err)
 	}
 }

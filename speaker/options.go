@@ -29,6 +29,7 @@ type options struct {
 	apiServer     []netip.AddrPort
 	ignoreExclude bool
 	stateDir      string
+	profiling     bool
 }
 
 // parseOptions reads the arguments. The error of a bad one says what to write instead.
@@ -49,6 +50,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
 	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.StringVar(&o.stateDir, "state-dir", "", "folder of the node for the last known state, from which a speaker starts while the API server cannot be reached (default: none)")
+	flags.BoolVar(&o.profiling, "profiling", false, "serve Go's profiles beside /metrics, under /debug/pprof/")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -21,6 +21,12 @@ import (
 // byService is the cache's index of EndpointSlices: "namespace/name" of their Service.
 const byService = "service"
 
+// byAddress is the cache's index of Services: given for those that Fairlead gave an address.
+const (
+	byAddress = "address"
+	given     = "given"
+)
+
 // reader is the one place that reads Kubernetes objects for the speaker. It
 // reads from the cache, so it never blocks on the API server.
 type reader struct {

@@ -45,10 +45,13 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	var advertisements v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
 	var services corev1.ServiceList
-	for _, list := range []client.ObjectList{&pools, &advertisements, &nodes, &services} {
+	for _, list := range []client.ObjectList{&pools, &advertisements, &nodes} {
 		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return s, fmt.Errorf("list %T: %w", list, err)
 		}
+	}
+	if err := r.client.List(ctx, &services, client.MatchingFields{byAddress: given}, client.UnsafeDisableDeepCopy); err != nil {
+		return s, fmt.Errorf("list the Services with addresses: %w", err)
 	}
 	for _, pool := range pools.Items {
 		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})

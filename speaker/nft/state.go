@@ -19,8 +19,8 @@ type state struct {
 	plan     *changes
 	// full tells that numbers ran out: some frontends are rejected.
 	full bool
-	// endpoints counts the endpoints of all targets.
-	endpoints int
+	// endpoints counts the endpoints of all targets, elements what all sets and maps hold.
+	endpoints, elements int
 }
 
 // tableState is what differs by family.
