@@ -120,8 +120,12 @@ func changeRows() []row {
 		both("one change from the API write to the kernel: p50, p99", func(f proxyFigures) string { return p50p99(f.write) }),
 		both("one change from a watcher's event to the kernel: p50, p99", func(f proxyFigures) string { return p50p99(f.event) }),
 		both("one change: processor time", func(f proxyFigures) string { return f.changeCPU.spread(duration) }),
-		both("1,000 changes: time to write them", func(f proxyFigures) string { return f.bursts(func(b burst) time.Duration { return b.writing }).spread(duration) }),
-		both("1,000 changes: in the kernel after the last write", func(f proxyFigures) string { return f.bursts(func(b burst) time.Duration { return b.last }).spread(duration) }),
+		both("1,000 changes: time to write them", func(f proxyFigures) string {
+			return f.bursts(func(b burst) time.Duration { return b.writing }).spread(duration)
+		}),
+		both("1,000 changes: in the kernel after the last write", func(f proxyFigures) string {
+			return f.bursts(func(b burst) time.Duration { return b.last }).spread(duration)
+		}),
 		both("1,000 changes: processor time", func(f proxyFigures) string { return f.bursts(burst.total).spread(duration) }),
 	)
 }
