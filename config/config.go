@@ -15,6 +15,12 @@ import (
 type Objects struct {
 	Pools []v1beta1.IPAddressPool
 	L2    []v1beta1.L2Advertisement
+
+	Peers       []v1beta1.BGPPeer
+	BGP         []v1beta1.BGPAdvertisement
+	Profiles    []v1beta1.BFDProfile
+	Communities []v1beta1.Community
+
 	Taken []Taken // who only wants to know where an address belongs leaves it empty
 }
 
@@ -26,8 +32,10 @@ type Taken struct {
 
 // Config is what users' objects mean. It is made by Read and not changed afterwards.
 type Config struct {
-	Pools []Pool // by name
-	L2    []L2   // by name
+	Pools []Pool    // by name
+	L2    []L2      // by name
+	Peers []BGPPeer // by name
+	BGP   []BGP     // by name
 
 	index []indexed // all spans of all pools, by address: a binary search finds an address's pool
 }
@@ -54,6 +62,7 @@ func Read(objects Objects) (Config, []Problem) {
 		problems = append(problems, found...)
 	}
 	c.index = makeIndex(c.Pools)
+	problems = append(problems, c.readBGP(objects)...)
 	SortProblems(problems)
 	return c, problems
 }

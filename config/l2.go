@@ -111,8 +111,9 @@ type L2Answer struct {
 }
 
 // L2For answers a query. Several advertisements of one pool add up: links are united, weights summed; of different
-// failbacks the most reluctant counts, and Announce counts before Refuse. A pool that no advertisement selects is
-// announced on the links whose subnet holds the address. For an address shared by Services, ask for each of them.
+// failbacks the most reluctant counts, and Announce counts before Refuse. A pool that no advertisement selects, of Layer 2
+// or BGP, is announced on the links whose subnet holds the address. For an address shared by Services, ask for each of
+// them.
 func (c Config) L2For(q L2Query) L2Answer {
 	var pool *Pool
 	if i, ok := c.PoolOf(q.Addr); ok {
@@ -120,6 +121,9 @@ func (c Config) L2For(q L2Query) L2Answer {
 	}
 	selecting := filterL2(c.L2, func(a L2) bool { return a.selectsPool(pool) })
 	if len(selecting) == 0 {
+		if by := c.bgpOnly(pool); by != "" {
+			return L2Answer{Reason: v1beta1.ReasonAnnouncedByBGP, Message: fmt.Sprintf("%s: its pool is announced by BGP (%s) and selected by no L2Advertisement", q.Addr, by)}
+		}
 		return unite(q, []L2{{Failback: v1beta1.FailbackAuto, Conflict: v1beta1.ConflictRefuse}}, nil)
 	}
 	forService := filterL2(selecting, func(a L2) bool { return a.Services.MatchOrEmpty(q.Service) })
@@ -131,6 +135,17 @@ func (c Config) L2For(q L2Query) L2Answer {
 		return L2Answer{Reason: v1beta1.ReasonNodeNotSelected, Message: fmt.Sprintf("%s: the nodeSelectors of no advertisement (%s) match this node", q.Addr, names(forService))}
 	}
 	return unite(q, forNode, namesOf(forNode))
+}
+
+// bgpOnly returns the names of the BGP advertisements of a pool, "" if there are none.
+func (c Config) bgpOnly(pool *Pool) string {
+	var found []*BGP
+	for i := range c.BGP {
+		if c.BGP[i].selectsPool(pool) {
+			found = append(found, &c.BGP[i])
+		}
+	}
+	return bgpNames(found)
 }
 
 // unite answers for advertisements that all apply.

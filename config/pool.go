@@ -22,9 +22,10 @@ type Pool struct {
 	Reservations map[netip.Addr]types.NamespacedName
 	Cooldown     time.Duration
 
-	ranges []textRange      // as written and usable, before exclusions and overlaps
-	spans  []netipx.IPRange // what it gives: disjoint, in the order in which addresses are tried
-	size   map[Family]int64
+	ranges   []textRange      // as written and usable, before exclusions and overlaps
+	declared *netipx.IPSet    // the same, as a set
+	spans    []netipx.IPRange // what it gives: disjoint, in the order in which addresses are tried
+	size     map[Family]int64
 }
 
 // Allocation restricts a pool to some Services.

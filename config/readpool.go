@@ -138,6 +138,7 @@ func (p *Pool) fill(object string, excluded *netipx.IPSet, earlier *owners) []Pr
 	for _, r := range p.ranges {
 		declared.AddRange(r.IPRange)
 	}
+	p.declared = mustSet(&declared)
 	declared.RemoveSet(excluded)
 	set := mustSet(&declared)
 	lost, problems := earlier.overlaps(object, set)

@@ -15,6 +15,7 @@ import (
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/members"
+	"github.com/fairlead/fairlead/speaker/nft"
 )
 
 // settleTime is how long a speaker that just started waits for gossip to find
@@ -43,6 +44,7 @@ type announcing struct {
 	responder *l2.Responder
 	asker     *l2.Responder // only asks the wire, so that asking never delays answering
 	bell      chan struct{}
+	relays    *nft.Relays           // nil where the kernel has no nftables: then nobody forwards by them either
 	dead      func(map[string]bool) // told which nodes went silent
 	report    func()                // called after every round
 
@@ -51,6 +53,7 @@ type announcing struct {
 	started time.Time
 	peers   int
 	held    map[netip.Addr]hold
+	passed  map[netip.Addr]relay // what is passed on to other nodes
 	no      map[netip.Addr]refused
 	asking  map[netip.Addr]bool
 	answers chan asked
@@ -70,6 +73,7 @@ type asked struct {
 // run loops until ctx ends, then hands the addresses over and says goodbye.
 func (a *announcing) run(ctx context.Context) error {
 	a.started = time.Now()
+	a.passed = a.openRelays(a.started)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -109,7 +113,8 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	a.before = w
 	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
-	reached, err := a.apply(ctx, todo, w.Node, all)
+	a.pass(ctx, relays(a.passed, todo.Hold, a.held, verdicts, w)) // before the packets come here
+	reached, err := a.apply(ctx, todo, all)
 	a.ask(ctx, todo, all)
 	a.forget(verdicts)
 	if err == nil {
@@ -222,7 +227,7 @@ func (a *announcing) hearOne(wish l2.Announcement, v Verdict, heard asked, w Wor
 }
 
 // apply answers for what is held, and logs what changed hands.
-func (a *announcing) apply(ctx context.Context, todo steps, node string, all []links.Link) (l2.Report, error) {
+func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l2.Report, error) {
 	var want []l2.Announcement
 	next := map[netip.Addr]hold{}
 	for _, h := range todo.Hold {
@@ -231,7 +236,7 @@ func (a *announcing) apply(ctx context.Context, todo steps, node string, all []l
 	}
 	reached, err := a.responder.Apply(ctx, want, all)
 	for address, h := range next {
-		if before, had := a.held[address]; h.Verdict.Owner == node && (!had || !before.Announcement.Until.IsZero()) {
+		if before, had := a.held[address]; h.Announcement.Until.IsZero() && (!had || !before.Announcement.Until.IsZero()) {
 			a.log.Info("address announced", "address", address, "links", h.Announcement.Links, "message", h.Verdict.Message)
 		}
 	}
@@ -247,6 +252,42 @@ func (a *announcing) apply(ctx context.Context, todo steps, node string, all []l
 	}
 	a.held = next
 	return reached, err
+}
+
+// openRelays reads what an earlier speaker on this node passed on.
+func (a *announcing) openRelays(now time.Time) map[netip.Addr]relay {
+	found := map[netip.Addr]relay{}
+	opened, err := nft.OpenRelays()
+	var have map[netip.Addr]netip.Addr
+	if err == nil {
+		a.relays = opened
+		have, err = a.relays.Read()
+	}
+	if err != nil {
+		a.log.Warn("open connections of addresses that move here may be lost", "error", err)
+	}
+	for address, to := range have {
+		found[address] = relay{to, now}
+	}
+	return found
+}
+
+// pass makes the kernel pass on what it should. An address is taken all the same if that fails.
+func (a *announcing) pass(ctx context.Context, next map[netip.Addr]relay) {
+	if a.relays == nil || len(next) == 0 && len(a.passed) == 0 {
+		return
+	}
+	want := map[netip.Addr]netip.Addr{}
+	for address, r := range next {
+		want[address] = r.To
+		if a.passed[address].To != r.To {
+			a.log.Info("open connections live on through the node that had the address", "address", address, "node", r.To)
+		}
+	}
+	if err := a.relays.Apply(ctx, want); err != nil {
+		a.log.Warn("open connections of addresses that move here may be lost", "error", err)
+	}
+	a.passed = next
 }
 
 // ask asks the wire, in the background, about what it is not being asked already.
@@ -293,16 +334,10 @@ func (a *announcing) tell(all []links.Link) error {
 	return nil
 }
 
-// owned returns the addresses this node means to keep, sorted.
+// owned returns the addresses this node answers for, sorted. Those it is handing over are
+// among them until the next owner is heard: that one must know where they come from.
 func (a *announcing) owned() []netip.Addr {
-	var found []netip.Addr
-	for address, h := range a.held {
-		if h.Announcement.Until.IsZero() {
-			found = append(found, address)
-		}
-	}
-	slices.SortFunc(found, netip.Addr.Compare)
-	return found
+	return slices.SortedFunc(maps.Keys(a.held), netip.Addr.Compare)
 }
 
 // leave says goodbye, goes on answering until the others have taken over, and stops.
@@ -327,7 +362,11 @@ func (a *announcing) leave(ctx context.Context) error {
 	}
 	a.waitHanded(ctx, len(want))
 	a.log.Info("addresses handed over", "count", len(want))
-	return a.responder.Close()
+	err = a.responder.Close()
+	if a.relays != nil {
+		err = errors.Join(err, a.relays.Close())
+	}
+	return err
 }
 
 // waitHanded waits until every address was heard from a successor or ctx ends.

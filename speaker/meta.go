@@ -20,9 +20,10 @@ type Meta struct {
 
 // MetaLink is a link that can carry announcements.
 type MetaLink struct {
-	Name    string         `json:"name"`
-	MAC     string         `json:"mac"`
-	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	Name      string         `json:"name"`
+	MAC       string         `json:"mac"`
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+	Addresses []netip.Addr   `json:"addresses,omitempty"` // of the node there, in the link's order
 }
 
 func (m Meta) owns(address netip.Addr) bool {
@@ -55,6 +56,7 @@ func newMeta(all []links.Link, owns []netip.Addr) Meta {
 		for _, prefix := range link.Prefixes {
 			if !prefix.Addr().IsLinkLocalUnicast() && !prefix.IsSingleIP() {
 				found.Subnets = append(found.Subnets, prefix.Masked())
+				found.Addresses = append(found.Addresses, prefix.Addr())
 			}
 		}
 		slices.SortFunc(found.Subnets, comparePrefixes)

@@ -7,6 +7,8 @@ const (
 	ConditionReady = "Ready"
 	// ConditionOverlaps says on a pool whether it lost addresses to an earlier pool that has them too.
 	ConditionOverlaps = "Overlaps"
+	// ConditionEstablished says on a BGPPeer whether every node that should has a session with it.
+	ConditionEstablished = "Established"
 	// ConditionDraining says on a pool whether Services hold addresses that it gave and would not give today.
 	ConditionDraining = "Draining"
 
@@ -91,6 +93,41 @@ const (
 	ReasonNodeNotSelected = "NodeNotSelected"
 	// ReasonNoInterface means the node has none of the interfaces the address could be announced on.
 	ReasonNoInterface = "NoInterface"
+	// ReasonAnnouncedByBGP means only BGP advertisements select the address's pool, so Layer 2 leaves it alone.
+	ReasonAnnouncedByBGP = "AnnouncedByBGP"
+)
+
+// Reasons that are about BGP.
+const (
+	// ReasonSettingInvalid means a setting cannot be used although the API server took it.
+	ReasonSettingInvalid = "SettingInvalid"
+	// ReasonBFDProfileNotFound means a BGPPeer names a BFDProfile that does not exist or cannot be used.
+	ReasonBFDProfileNotFound = "BFDProfileNotFound"
+	// ReasonDuplicatePeer means another BGPPeer, earlier by name, is the same router on the same nodes.
+	ReasonDuplicatePeer = "DuplicatePeer"
+	// ReasonDuplicateCommunity means another Community object, earlier by name, gives the name to another community.
+	ReasonDuplicateCommunity = "DuplicateCommunity"
+	// ReasonCommunityNotFound means a BGPAdvertisement uses a name that stands for no community.
+	ReasonCommunityNotFound = "CommunityNotFound"
+	// ReasonPeerNotFound means a BGPAdvertisement names a BGPPeer that does not exist.
+	ReasonPeerNotFound = "PeerNotFound"
+	// ReasonAggregationRefused means a prefix would reach beyond the pool, so its addresses are announced one by one.
+	ReasonAggregationRefused = "AggregationRefused"
+	// ReasonEstablished means every node that should has an established session with the peer.
+	ReasonEstablished = "Established"
+	// ReasonSessionDown means a node has no established session with the peer.
+	ReasonSessionDown = "SessionDown"
+	// ReasonNoSession means no node should have a session with the peer: its nodeSelectors select none with a speaker.
+	ReasonNoSession = "NoSession"
+	// ReasonNoPeer means BGP advertisements select the address, but the node has no session with a peer they tell.
+	ReasonNoPeer = "NoPeer"
+	// ReasonNoEndpoints means no endpoint of the Service is ready anywhere.
+	ReasonNoEndpoints = "NoEndpoints"
+	// ReasonNodeDraining means the node is being drained, and its routes are withdrawn because others have them.
+	ReasonNodeDraining = "NodeDraining"
+	// ReasonAggregateWithheld means a node announces addresses one by one, because their prefix would attract traffic
+	// that it cannot serve.
+	ReasonAggregateWithheld = "AggregateWithheld"
 )
 
 // Reasons that speakers give.

@@ -17,6 +17,10 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&IPAddressPool{}, &IPAddressPoolList{},
 		&L2Advertisement{}, &L2AdvertisementList{},
+		&BGPPeer{}, &BGPPeerList{},
+		&BGPAdvertisement{}, &BGPAdvertisementList{},
+		&BFDProfile{}, &BFDProfileList{},
+		&Community{}, &CommunityList{},
 		&Speaker{}, &SpeakerList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

@@ -5,11 +5,24 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // SpeakerStatus is written by the speaker on the node the object is named after, and by nobody else. Every list is
 // sorted by its first field.
 type SpeakerStatus struct {
-	// The addresses this node announces, and why it is this node that does.
+	// The addresses this node announces by Layer 2, and why it is this node that does.
 	// +optional
 	// +listType=map
 	// +listMapKey=address
 	Addresses []AnnouncedAddress `json:"addresses,omitempty"`
+
+	// The BGP sessions of this node.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Peers []PeerSession `json:"peers,omitempty"`
+
+	// The addresses this node announces by BGP, by the peers that know them. An address that is told to one peer as an
+	// address and to another as part of a prefix counts for both.
+	// +optional
+	// +listType=map
+	// +listMapKey=peers
+	Routes []PeerRoutes `json:"routes,omitempty"`
 
 	// How traffic to Services is forwarded on this node.
 	// +optional
@@ -148,9 +161,13 @@ type SpeakerProblem struct {
 
 // SpeakerCounts are the lengths of a speaker's lists: printer columns cannot count.
 type SpeakerCounts struct {
-	// How many addresses this node announces.
+	// How many addresses this node announces by Layer 2.
 	// +optional
 	Addresses int32 `json:"addresses"`
+
+	// How many of its BGP sessions are established.
+	// +optional
+	Peers int32 `json:"peers"`
 
 	// How many speakers this one knows to be alive, itself included.
 	// +optional
@@ -167,6 +184,7 @@ type SpeakerCounts struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=fairlead,shortName=spk
 // +kubebuilder:printcolumn:name="Addresses",type=integer,JSONPath=`.status.counts.addresses`
+// +kubebuilder:printcolumn:name="Peers",type=integer,JSONPath=`.status.counts.peers`
 // +kubebuilder:printcolumn:name="Forwarding",type=string,JSONPath=`.status.forwarding.reason`
 // +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.counts.members`
 // +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.counts.problems`

@@ -13,8 +13,11 @@ import (
 
 // cut silences a host and returns what mends it.
 func (l lab) cut(ctx context.Context, h host, o failoverOptions) (func() error, error) {
-	if o.cut == "pod" {
+	switch o.cut {
+	case "pod":
 		return func() error { return nil }, l.deletePod(ctx, h, o)
+	case "cordon", "drain":
+		return l.drain(ctx, h, o.cut == "drain")
 	}
 	var pids []int
 	var err error

@@ -17,10 +17,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// What the measuring client does: a new connection every probeEvery, given up after probeTimeout.
 const (
-	probeEvery   = 10 * time.Millisecond
+	// probeTimeout is when the measuring client gives up on a new connection, and keptTimeout on one that is kept.
 	probeTimeout = 300 * time.Millisecond
+	keptTimeout  = 2 * time.Second
 	// steadyFor is how long everything must succeed before a cut and after an outage.
 	steadyFor = 2 * time.Second
 	// outageLimit is when the measurement gives up on a recovery.
@@ -35,6 +35,8 @@ type failoverOptions struct {
 	from     string
 	process  string
 	runs     int
+	rate     int
+	kept     int
 	asJSON   bool
 	cutHost  string
 	podNS    string
@@ -47,13 +49,15 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags := flag.NewFlagSet("failover", flag.ContinueOnError)
 	flags.StringVar(&address, "address", "", "the announced address to measure")
 	flags.IntVar(&o.port, "port", 80, "its HTTP port")
-	flags.StringVar(&o.cut, "cut", "link", "link (lose all frames of the owner), node (that, and stop all its processes), process (stop the announcer's process), pod (delete the announcer's pod)")
+	flags.StringVar(&o.cut, "cut", "link", "link (lose all frames of the owner), node (that, and stop all its processes), process (stop the announcer's process), pod (delete the announcer's pod), cordon (kubectl cordon the owner's node, and uncordon it), drain (kubectl drain it, and uncordon it)")
 	flags.StringVar(&o.from, "from", "client", "the host that measures")
 	flags.StringVar(&o.process, "process", "speaker", "name of the announcer's binary, for --cut process")
 	flags.StringVar(&o.cutHost, "host", "", "the host to cut (default: the one whose MAC address answers for the address)")
 	flags.StringVar(&o.podNS, "pod-namespace", demoNamespace, "namespace of the announcer's pods, for --cut pod")
 	flags.StringVar(&o.podLabel, "pod-selector", "app.kubernetes.io/component=speaker", "labels of the announcer's pods, for --cut pod")
 	flags.IntVar(&o.runs, "runs", 10, "how often")
+	flags.IntVar(&o.rate, "rate", 100, "new connections a second")
+	flags.IntVar(&o.kept, "kept", 0, "connections that stay open, with a request every 100 ms on each")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -63,9 +67,12 @@ func parseFailover(args []string) (failoverOptions, error) {
 		return o, fmt.Errorf("--address %q: write the external address of a Service", address)
 	}
 	switch o.cut {
-	case "link", "node", "process", "pod":
+	case "link", "node", "process", "pod", "cordon", "drain":
 	default:
-		return o, fmt.Errorf("--cut %q: write link, node, process or pod", o.cut)
+		return o, fmt.Errorf("--cut %q: write link, node, process, pod, cordon or drain", o.cut)
+	}
+	if o.rate < 1 || o.rate > 1000 || o.kept < 0 {
+		return o, errors.New("--rate, --kept: write from 1 to 1000 new connections a second, and from 0 kept ones")
 	}
 	if o.runs < 1 {
 		return o, errors.New("--runs: write a number from 1")
@@ -89,8 +96,8 @@ func (l lab) failover(ctx context.Context, args []string, out, progressOut io.Wr
 		if err != nil {
 			return fmt.Errorf("run %d of %d: %w", i+1, o.runs, err)
 		}
-		fmt.Fprintf(progressOut, "run %d of %d: %s %s: first success after %.2f s, last failure %.2f s\n",
-			i+1, o.runs, o.cut, run.Host, run.FirstSuccess, run.LastFailure)
+		fmt.Fprintf(progressOut, "run %d of %d: %s %s: first success after %.2f s, last failure %.2f s, %d failed, %d lost, seen at %v\n",
+			i+1, o.runs, o.cut, run.Host, run.FirstSuccess, run.LastFailure, run.Failed, run.Lost, run.Owners)
 		f.Runs = append(f.Runs, run)
 	}
 	f.Load = loadAverage()
@@ -129,6 +136,11 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 		cutAt = time.Now()
 	}
 	recovered := p.waitSteady(ctx, cutAt)
+	if o.cut == "cordon" { // the way back is a planned move, too; after a drain pods end, and their connections with them
+		recovered = errors.Join(recovered, mend())
+		mend = func() error { return nil }
+		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now()))
+	}
 	p.stop()
 	owners := seen()
 	if err := errors.Join(recovered, mend()); err != nil {

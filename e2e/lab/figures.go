@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// An attempt is one new connection of the measuring client, with one request on it.
+// An attempt is one request of the measuring client, on a new connection unless it is Kept.
 type attempt struct {
 	Start time.Time     `json:"start"`
 	Took  time.Duration `json:"took"`
 	OK    bool          `json:"ok"`
+	Kept  bool          `json:"kept,omitempty"` // a request on a connection that was open already
 	Error string        `json:"error,omitempty"`
 }
 
@@ -26,6 +29,9 @@ type outage struct {
 	LastFailure float64 `json:"lastFailure"`
 	Attempts    int     `json:"attempts"` // started after the cut
 	Failed      int     `json:"failed"`
+	Lost        int     `json:"lost"` // connections that were open and broke
+	// Errors counts the failures, of new and of open connections, by what was said last of why.
+	Errors map[string]int `json:"errors,omitempty"`
 }
 
 // measure says what attempts, in any order, say about a cut.
@@ -33,6 +39,13 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 	o := outage{Host: host, FirstSuccess: -1}
 	for _, a := range attempts {
 		if a.Start.Before(cut) {
+			continue
+		}
+		o.blame(a)
+		if a.Kept {
+			if !a.OK {
+				o.Lost++
+			}
 			continue
 		}
 		o.Attempts++
@@ -47,6 +60,17 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 		}
 	}
 	return o
+}
+
+// blame counts why an attempt failed, if it did. What differs between attempts to the same address is in front.
+func (o *outage) blame(a attempt) {
+	if a.OK {
+		return
+	}
+	if o.Errors == nil {
+		o.Errors = map[string]int{}
+	}
+	o.Errors[a.Error[strings.LastIndex(a.Error, ": ")+1:]]++
 }
 
 // spread is the middle and the worst of several runs.
@@ -74,16 +98,18 @@ type figures struct {
 	FirstSuccess spread   `json:"firstSuccess"`
 	LastFailure  spread   `json:"lastFailure"`
 	Failed       int      `json:"failed"`
+	Lost         int      `json:"lost"`
 }
 
 // summarise fills the summary in.
 func (f figures) summarise() figures {
 	var first, last []float64
-	f.Failed = 0
+	f.Failed, f.Lost = 0, 0
 	for _, run := range f.Runs {
 		first = append(first, run.FirstSuccess)
 		last = append(last, run.LastFailure)
 		f.Failed += run.Failed
+		f.Lost += run.Lost
 	}
 	f.FirstSuccess, f.LastFailure = spreadOf(first), spreadOf(last)
 	return f
@@ -91,14 +117,19 @@ func (f figures) summarise() figures {
 
 // print writes the figures as a table for people.
 func (f figures) print(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RUN\tCUT\tFIRST SUCCESS\tLAST FAILURE\tFAILED\tATTEMPTS")
 	for i, run := range f.Runs {
-		fmt.Fprintf(table, "%d\t%s %s\t%.2f s\t%.2f s\t%d\t%d\n",
-			i+1, f.Cut, run.Host, run.FirstSuccess, run.LastFailure, run.Failed, run.Attempts)
+		for _, why := range slices.Sorted(maps.Keys(run.Errors)) {
+			fmt.Fprintf(w, "run %d: %d ×%s\n", i+1, run.Errors[why], why)
+		}
 	}
-	fmt.Fprintf(table, "median\t\t%.2f s\t%.2f s\t\t\n", f.FirstSuccess.Median, f.LastFailure.Median)
-	fmt.Fprintf(table, "worst\t\t%.2f s\t%.2f s\t%d\t\n", f.FirstSuccess.Worst, f.LastFailure.Worst, f.Failed)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RUN\tCUT\tFIRST SUCCESS\tLAST FAILURE\tFAILED\tATTEMPTS\tLOST")
+	for i, run := range f.Runs {
+		fmt.Fprintf(table, "%d\t%s %s\t%.2f s\t%.2f s\t%d\t%d\t%d\n",
+			i+1, f.Cut, run.Host, run.FirstSuccess, run.LastFailure, run.Failed, run.Attempts, run.Lost)
+	}
+	fmt.Fprintf(table, "median\t\t%.2f s\t%.2f s\t\t\t\n", f.FirstSuccess.Median, f.LastFailure.Median)
+	fmt.Fprintf(table, "worst\t\t%.2f s\t%.2f s\t%d\t\t%d\n", f.FirstSuccess.Worst, f.LastFailure.Worst, f.Failed, f.Lost)
 	fmt.Fprintf(table, "\nfrom %s, load %s\n", f.From, f.Load)
 	return table.Flush()
 }

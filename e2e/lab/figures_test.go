@@ -12,7 +12,11 @@ import (
 func TestMeasure(t *testing.T) {
 	cut := time.Unix(1000, 0)
 	at := func(after, took time.Duration, ok bool) attempt {
-		return attempt{Start: cut.Add(after), Took: took, OK: ok}
+		a := attempt{Start: cut.Add(after), Took: took, OK: ok}
+		if !ok {
+			a.Error = "Get \"http://x\": dial tcp x: i/o timeout"
+		}
+		return a
 	}
 	ms := time.Millisecond
 	tests := map[string]struct {
@@ -29,11 +33,15 @@ func TestMeasure(t *testing.T) {
 		},
 		"failures after the first success count": {
 			attempts: []attempt{at(0, 300*ms, false), at(500*ms, 2*ms, true), at(900*ms, 300*ms, false), at(950*ms, ms, true)},
-			want:     outage{Host: "node1", FirstSuccess: 0.502, LastFailure: 0.9, Attempts: 4, Failed: 2},
+			want:     outage{Host: "node1", FirstSuccess: 0.502, LastFailure: 0.9, Attempts: 4, Failed: 2, Errors: map[string]int{" i/o timeout": 2}},
+		},
+		"an open connection that breaks is lost, and no outage": {
+			attempts: []attempt{at(0, ms, true), {Start: cut.Add(ms), Kept: true, OK: true}, {Start: cut.Add(2 * ms), Kept: true, Error: "read: connection reset by peer"}},
+			want:     outage{Host: "node1", FirstSuccess: 0.001, Attempts: 1, Lost: 1, Errors: map[string]int{" connection reset by peer": 1}},
 		},
 		"nothing succeeds": {
 			attempts: []attempt{at(0, 300*ms, false)},
-			want:     outage{Host: "node1", FirstSuccess: -1, Attempts: 1, Failed: 1},
+			want:     outage{Host: "node1", FirstSuccess: -1, Attempts: 1, Failed: 1, Errors: map[string]int{" i/o timeout": 1}},
 		},
 	}
 	for name, test := range tests {

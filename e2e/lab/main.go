@@ -60,8 +60,12 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	name, args := args[0], args[1:]
-	if name == "probe" && len(args) == 1 {
-		return probeMain(ctx, args[0], os.Stdout)
+	if name == "probe" {
+		c, err := newCaller(args, os.Stdout)
+		if err != nil {
+			return err
+		}
+		return c.call(ctx)
 	}
 	if name == "forward" && len(args) == 2 {
 		return forward(args[0], args[1])

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -31,7 +33,7 @@ func (l lab) startProbe(from host, o failoverOptions) (*probe, error) {
 		return nil, fmt.Errorf("start the measuring client: %w", err)
 	}
 	url := "http://" + netip.AddrPortFrom(o.address, uint16(o.port)).String() + "/hostname"
-	p := &probe{cmd: exec.Command(self, "probe", url), done: make(chan struct{})}
+	p := &probe{cmd: exec.Command(self, "probe", url, strconv.Itoa(o.rate), strconv.Itoa(o.kept)), done: make(chan struct{})}
 	p.cmd.Stderr = os.Stderr
 	output, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -105,15 +107,41 @@ func (p *probe) waitSteady(ctx context.Context, since time.Time) error {
 	}
 }
 
-// probeMain is the measuring client: it prints an attempt a line until it is killed.
-func probeMain(ctx context.Context, url string, out io.Writer) error {
-	var mu sync.Mutex
-	encoder := json.NewEncoder(out)
+// A caller is the measuring client: it prints an attempt a line until it is killed.
+type caller struct {
+	url     string
+	rate    int // new connections a second
+	kept    int // connections that stay open
+	mu      sync.Mutex
+	encoder *json.Encoder
+}
+
+// newCaller reads the arguments that startProbe gives: a URL and two numbers.
+func newCaller(args []string, out io.Writer) (*caller, error) {
+	if len(args) != 3 {
+		return nil, errors.New("usage: lab probe URL RATE KEPT")
+	}
+	rate, err := strconv.Atoi(args[1])
+	kept, keptErr := strconv.Atoi(args[2])
+	return &caller{url: args[0], rate: rate, kept: kept, encoder: json.NewEncoder(out)}, errors.Join(err, keptErr)
+}
+
+func (c *caller) say(a attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.encoder.Encode(a)
+}
+
+// call makes connections until ctx ends.
+func (c *caller) call(ctx context.Context) error {
+	for i := range c.kept {
+		go c.keep(ctx, keptEvery*time.Duration(i)/time.Duration(c.kept))
+	}
 	client := &http.Client{
 		Timeout:   probeTimeout,
 		Transport: &http.Transport{DisableKeepAlives: true},
 	}
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(time.Second / time.Duration(c.rate))
 	defer tick.Stop()
 	for {
 		select {
@@ -121,13 +149,75 @@ func probeMain(ctx context.Context, url string, out io.Writer) error {
 			return nil
 		case <-tick.C:
 		}
-		go func() {
-			a := try(ctx, client, url)
-			mu.Lock()
-			defer mu.Unlock()
-			_ = encoder.Encode(a)
-		}()
+		go func() { c.say(try(ctx, client, c.url)) }()
 	}
+}
+
+// keptEvery is how often something is asked on a connection that is kept.
+const keptEvery = 100 * time.Millisecond
+
+// keep asks again and again on one connection. When that breaks, it says so and opens another.
+func (c *caller) keep(ctx context.Context, offset time.Duration) {
+	<-time.After(offset)
+	tick := time.NewTicker(keptEvery)
+	defer tick.Stop()
+	var open *keptConnection
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if open == nil {
+			open, _ = keptTo(ctx, c.url) // an address that does not answer is what the other attempts measure
+			continue
+		}
+		a := open.ask()
+		c.say(a)
+		if !a.OK {
+			_ = open.conn.Close()
+			open = nil
+		}
+	}
+}
+
+// A keptConnection is an open connection to a URL's server.
+type keptConnection struct {
+	conn    net.Conn
+	read    *bufio.Reader
+	request *http.Request
+}
+
+func keptTo(ctx context.Context, url string) (*keptConnection, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("keep a connection to %s: %w", url, err)
+	}
+	dialer := net.Dialer{Timeout: probeTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", request.URL.Host)
+	if err != nil {
+		return nil, fmt.Errorf("keep a connection to %s: %w", url, err)
+	}
+	return &keptConnection{conn, bufio.NewReader(conn), request}, nil
+}
+
+// ask makes one request.
+func (k *keptConnection) ask() attempt {
+	a := attempt{Start: time.Now(), Kept: true}
+	err := errors.Join(k.conn.SetDeadline(a.Start.Add(keptTimeout)), k.request.Write(k.conn))
+	if err == nil {
+		var response *http.Response
+		if response, err = http.ReadResponse(k.read, k.request); err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+			a.OK = err == nil && response.StatusCode == http.StatusOK
+		}
+	}
+	a.Took = time.Since(a.Start)
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
 }
 
 // try makes one connection with one request.

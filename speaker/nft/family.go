@@ -37,6 +37,9 @@ func (f family) addrLen() uint32 { return [...]uint32{4, 16}[f] }
 func (f family) saddr() uint32 { return [...]uint32{12, 8}[f] }
 func (f family) daddr() uint32 { return [...]uint32{16, 24}[f] }
 
+// hopLimit is the offset of the TTL or hop limit in the network header.
+func (f family) hopLimit() uint32 { return [...]uint32{8, 7}[f] }
+
 func (f family) addrType() nftables.SetDatatype {
 	return [...]nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr}[f]
 }

@@ -85,6 +85,7 @@ func staticChains(f family, s Static) []chain {
 		}},
 		servicesChain(f, s),
 		{name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, dstnat}, rules: []rule{
+			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), f.relay(), drop())},
 			{why: "first packets from outside and from pods", exprs: jump(expr.VerdictJump, "services")},
 		}},
 		{name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, dstnat}, rules: []rule{

@@ -84,9 +84,18 @@ func concerns(messages []netlink.Message) bool {
 		if typ>>8 != unix.NFNL_SUBSYS_NFTABLES || typ&0xff == unix.NFT_MSG_NEWGEN || len(m.Data) < genmsgLen {
 			continue
 		}
-		if text(attribute(m.Data[genmsgLen:], unix.NFTA_TABLE_NAME)) == TableName {
+		if text(attribute(m.Data[genmsgLen:], unix.NFTA_TABLE_NAME)) == TableName && !aboutRelays(typ, m.Data[genmsgLen:]) {
 			return true
 		}
+	}
+	return false
+}
+
+// aboutRelays tells whether a notice is about elements that the Table does not keep.
+func aboutRelays(typ uint16, attrs []byte) bool {
+	switch typ & 0xff {
+	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
+		return text(attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET)) == relays.String()
 	}
 	return false
 }

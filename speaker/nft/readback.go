@@ -31,7 +31,7 @@ type chainSnapshot struct {
 // readTries bounds how often a dump is begun again because somebody changes the rules meanwhile.
 const readTries = 20
 
-// read dumps both tables. What packets wrote (affinity) is left out.
+// read dumps both tables. What packets and Relays wrote is left out.
 func (w *wire) read() (*snapshot, error) {
 	for try := 0; ; try++ {
 		snap, err := w.readOnce()
@@ -79,7 +79,7 @@ func (w *wire) readTable(f family, snap *snapshot) error {
 		return err
 	}
 	for id := range setCount {
-		if id == affinity {
+		if id.isOthers() {
 			continue
 		}
 		if err := w.readElements(f, id, func(e element) { snap.elements[e.slot] = e.data }); err != nil {

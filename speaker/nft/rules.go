@@ -150,6 +150,25 @@ func l4proto(p byte) []expr.Any {
 	return []expr.Any{loadProto(reg1), &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{p}}}
 }
 
+// notFirst is "tcp flags != syn / fin,syn,rst,ack ip ttl > 8": a packet that opens no
+// connection, yet conntrack knows none that it is of. The second half ends what two
+// nodes that relay to each other would play, while the packet can still reach a pod,
+// which answers that it does not know it either. Each relaying takes a hop.
+func (f family) notFirst() []expr.Any {
+	const flagsAt, finSynRstAck, syn, hopsLeft = 13, 0x17, 0x02, 8
+	return append(l4proto(unix.IPPROTO_TCP),
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: flagsAt, Len: 1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{finSynRstAck}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte{syn}},
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1},
+		&expr.Cmp{Op: expr.CmpOpGt, Register: reg1, Data: []byte{hopsLeft}})
+}
+
+// relay is "dup to ip daddr map @relays": as it came, to that node's MAC address.
+func (f family) relay() []expr.Any {
+	return []expr.Any{f.loadAddr(f.daddr(), reg1), mapped(relays), &expr.Dup{RegAddr: reg1}}
+}
+
 // echo is "icmp type echo-request".
 func (f family) echo() []expr.Any {
 	return append(l4proto(f.icmp()),

@@ -26,6 +26,7 @@ const (
 	serviceIPs     // addresses whose unknown ports are rejected
 	serviceCIDRs   // ranges whose unknown addresses are dropped
 	echoIPs        // addresses that are pinged
+	relays         // addresses that came here in a planned move -> node whose connections they still have, see Relays
 	podCIDRs       // who is a pod
 	unmasqueraded  // sources that reach ClusterIPs with their own address
 	hairpin        // local endpoints: address . address
@@ -53,7 +54,7 @@ func (id setID) String() string { return setNames[id] }
 var setNames = [setCount]string{
 	"frontends", "nodeports", "short-circuits", "nodeport-short-circuits",
 	"classes", "plain-classes", "remember", "endpoints", "affinity",
-	"nodeport-ips", "service-ips", "service-cidrs", "echo-ips", "pods", "unmasqueraded", "hairpin", "allowed-sources",
+	"nodeport-ips", "service-ips", "service-cidrs", "echo-ips", "relays", "pods", "unmasqueraded", "hairpin", "allowed-sources",
 }
 
 // isInterval tells whether elements are the bounds of ranges.
@@ -65,6 +66,9 @@ func (id setID) isInterval() bool {
 func (id setID) isBehindToken() bool {
 	return id.isVerdictMap() || id == endpoints || id == allowedSources || id == hairpin
 }
+
+// isOthers tells whether somebody else than the Table keeps the elements: packets or Relays.
+func (id setID) isOthers() bool { return id == affinity || id == relays }
 
 func (id setID) isVerdictMap() bool {
 	return id == classes || id == plainClasses || id == remembers
@@ -96,6 +100,8 @@ func (id setID) spec(f family) setSpec {
 		s.flags, s.fields = unix.NFT_SET_INTERVAL|setConcat, []uint8{uint8(addr.Bytes), 1, 2, uint8(addr.Bytes)}
 	case serviceCIDRs, podCIDRs, unmasqueraded:
 		s.key, s.flags = addr, unix.NFT_SET_INTERVAL
+	case relays:
+		s.key, s.data = addr, addr
 	case nodeportIPs, serviceIPs, echoIPs, setCount:
 		s.key = addr
 	}

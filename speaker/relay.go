@@ -1,0 +1,100 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// relayTime bounds how long a node that an address has come to passes the connections it
+// does not know to the node that had the address before.
+const relayTime = time.Hour
+
+// relay is where the connections live on that were opened before an address came here.
+type relay struct {
+	To    netip.Addr // of the node that had the address
+	Since time.Time
+}
+
+// relays says what this node passes on from now on, by address, given what it did before
+// and what it held before. It begins when an address comes here from a node that goes on
+// forwarding: one that is alive, or whose speaker said goodbye. It ends when that node is
+// silent, when it has the address again, when the address is gone, or after relayTime.
+// So no two nodes relay an address to each other for longer than a handover takes.
+func relays(have map[netip.Addr]relay, todo []hold, held map[netip.Addr]hold, verdicts []Verdict, w World) map[netip.Addr]relay {
+	holds := map[netip.Addr]bool{}
+	for _, h := range todo {
+		holds[h.Announcement.Address] = true
+	}
+	next := map[netip.Addr]relay{}
+	for _, v := range verdicts {
+		before, had := held[v.Address]
+		comes := holds[v.Address] && v.Owner == w.Node && (!had || !before.Announcement.Until.IsZero())
+		if to := w.formerly(v); comes && to.IsValid() {
+			next[v.Address] = relay{to, w.Now}
+			continue
+		}
+		old, relayed := have[v.Address]
+		if relayed && w.relayed(old, v, holds[v.Address]) {
+			next[v.Address] = old
+		}
+	}
+	return next
+}
+
+// relayed tells whether a relay goes on.
+func (w World) relayed(r relay, v Verdict, holds bool) bool {
+	node, known := w.memberAt(r.To)
+	switch {
+	case w.Now.Sub(r.Since) > relayTime, known && node.Life == Dead:
+		return false
+	case holds: // also while handing it back: what comes here belongs there
+		return true
+	}
+	return !known || v.Owner != node.Name
+}
+
+// formerly is an address of the node that has v's address until now, of the same family
+// and in a subnet of a link of this node where v is announced; invalid if that node does not forward
+// for us, or is not so near.
+func (w World) formerly(v Verdict) netip.Addr {
+	before, known := w.member(v.Present)
+	own, _ := w.member(w.Node)
+	if !known || v.Present == w.Node || before.Life == Dead {
+		return netip.Addr{}
+	}
+	for _, link := range own.Meta.Links {
+		if !slices.Contains(v.Links, link.Name) {
+			continue
+		}
+		if to := before.Meta.within(link.Subnets, v.Address.Is4()); to.IsValid() {
+			return to
+		}
+	}
+	return netip.Addr{}
+}
+
+// memberAt returns the speaker of the node that has an address.
+func (w World) memberAt(address netip.Addr) (Member, bool) {
+	for _, m := range w.Members {
+		for _, link := range m.Meta.Links {
+			if slices.Contains(link.Addresses, address) {
+				return m, true
+			}
+		}
+	}
+	return Member{}, false
+}
+
+// within returns the node's first address of a family in one of the subnets.
+func (m Meta) within(subnets []netip.Prefix, is4 bool) netip.Addr {
+	for _, link := range m.Links {
+		for _, address := range link.Addresses {
+			in := func(p netip.Prefix) bool { return p.Contains(address) }
+			if address.Is4() == is4 && slices.ContainsFunc(subnets, in) {
+				return address
+			}
+		}
+	}
+	return netip.Addr{}
+}
