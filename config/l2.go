@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ type L2 struct {
 	PoolSelectors Selectors // one that matches is enough
 	Nodes         Selectors // empty: all
 	Services      Selectors // empty: all
-	Interfaces    []string  // empty: those whose subnet holds the address
+	Interfaces    []string  // names and patterns; empty: those whose subnet holds the address
 	Preferred     []Preference
 	Failback      v1beta1.Failback
 	FailbackAfter time.Duration
@@ -55,6 +56,11 @@ func readL2(object v1beta1.L2Advertisement, pools []v1beta1.IPAddressPool) (L2, 
 		selectors, found := readSelectors(name, fmt.Sprintf("preferredNodeSelectors[%d].preference", i), []metav1.LabelSelector{preferred.Preference})
 		problems = append(problems, found...)
 		l2.Preferred = append(l2.Preferred, Preference{int(preferred.Weight), selectors[0]})
+	}
+	for _, pattern := range spec.Interfaces {
+		if _, err := path.Match(pattern, ""); err != nil {
+			problems = append(problems, Problem{name, v1beta1.ReasonSettingInvalid, fmt.Sprintf("interfaces: %q matches no interface: a [ needs a ], and a \\ something behind it", pattern)})
+		}
 	}
 	for _, pool := range spec.IPAddressPools {
 		if !slices.ContainsFunc(pools, func(p v1beta1.IPAddressPool) bool { return p.Name == pool }) {
@@ -172,13 +178,20 @@ func unite(q L2Query, apply []L2, advertisements []string) L2Answer {
 func (a L2) links(q L2Query) []string {
 	var found []string
 	for _, link := range q.Links {
-		named := slices.Contains(a.Interfaces, link.Name)
+		named := slices.ContainsFunc(a.Interfaces, func(pattern string) bool { return matches(pattern, link.Name) })
 		bySubnet := len(a.Interfaces) == 0 && slices.ContainsFunc(link.Subnets, func(p netip.Prefix) bool { return p.Contains(q.Addr) })
 		if named || bySubnet {
 			found = append(found, link.Name)
 		}
 	}
 	return found
+}
+
+// matches tells whether an interface has a name or matches a pattern of the shell's kind. A
+// name is what it is even if it could be read as a pattern.
+func matches(pattern, name string) bool {
+	found, err := path.Match(pattern, name)
+	return pattern == name || found && err == nil
 }
 
 func noInterface(q L2Query, apply []L2) string {

@@ -68,21 +68,20 @@ type forwarding struct {
 	now   environment
 	stale bool
 	// other is the other proxy that was last found at work; look tells to look again.
-	other    string
-	look     bool
-	triggers []time.Time // what the changes since the last successful round come from
-	env      environment // what the translations were made in
-	announce []netip.Addr
-	problems map[string][]forward.Reason
-	health   *health.Server
-	healthz  string // address of /healthz and /livez
-	sysctls  string // where /proc/sys/net is
-	kernelIs *nft.Kernel
-	checks   map[string]health.Check // of Services with a health check node port
-	known    map[string]bool         // Services that the table has something of
-	// balancers counts, for every address a load balancer gave, the Services that have it.
-	balancers map[netip.Addr]int
-	given     map[string][]netip.Addr
+	other     string
+	look      bool
+	triggers  []time.Time // what the changes since the last successful round come from
+	env       environment // what the translations were made in
+	announce  *announced  // nil if it must be made anew
+	problems  map[string][]forward.Reason
+	health    *health.Server
+	healthz   string // address of /healthz and /livez
+	sysctls   string // where /proc/sys/net is
+	kernelIs  *nft.Kernel
+	checks    map[string]health.Check // of Services with a health check node port
+	known     map[string]bool         // Services that the table has something of
+	balancers *shared                 // the addresses that load balancers gave
+	pinged    *shared                 // those of Services that somebody serves
 	wait      time.Duration
 }
 
@@ -94,8 +93,8 @@ func newForwarding() *forwarding {
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
-		balancers: map[netip.Addr]int{},
-		given:     map[string][]netip.Addr{},
+		balancers: newShared(),
+		pinged:    newShared(),
 	}
 }
 
@@ -246,17 +245,6 @@ func (f *forwarding) environment(ctx context.Context) (environment, error) {
 	return env, nil
 }
 
-// measure notes what a round reached.
-func (f *forwarding) measure(began time.Time, reached nft.Report) {
-	if reached.Transactions > 0 || reached.ReadBack {
-		f.metrics.observe(began, time.Now(), f.triggers)
-	}
-	f.triggers = nil
-	f.metrics.elements.Set(float64(reached.Elements))
-	f.metrics.added.Add(float64(reached.Added))
-	f.metrics.deleted.Add(float64(reached.Deleted))
-}
-
 // prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
 func (f *forwarding) prepareKernel() {
 	if f.kernelIs != nil {
@@ -348,13 +336,19 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 		wish.Changed[key] = result.Wish
 		f.remember(key, result)
 	}
-	wish.Static.Announced = f.announced(env)
+	if f.announce == nil {
+		f.announce = &announced{withoutNodes(f.balancers, env), withoutNodes(f.pinged, env)}
+	}
+	wish.Static.Announced, wish.Static.Echo = f.announce.all, f.announce.pinged
 	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
 func (f *forwarding) remember(key string, result translation) {
-	f.give(key, result.Balancers)
+	anew, pinged := f.balancers.give(key, result.Balancers), f.pinged.give(key, result.pinged())
+	if anew || pinged {
+		f.announce = nil
+	}
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -373,42 +367,16 @@ func (f *forwarding) remember(key string, result translation) {
 	}
 }
 
-// give keeps count of the addresses that load balancers gave.
-func (f *forwarding) give(key string, addresses []netip.Addr) {
-	if slices.Equal(f.given[key], addresses) {
-		return
-	}
-	f.announce = nil
-	for _, addr := range addresses {
-		f.balancers[addr]++
-	}
-	for _, addr := range f.given[key] {
-		if f.balancers[addr]--; f.balancers[addr] == 0 {
-			delete(f.balancers, addr)
-		}
-	}
-	if len(addresses) == 0 {
-		delete(f.given, key)
-		return
-	}
-	f.given[key] = addresses
+// announced are the addresses of load balancers that the rules know.
+type announced struct {
+	all, pinged []netip.Addr
 }
 
-// announced are the addresses that load balancers gave, without those of nodes, sorted. They
-// are kept until one is given or taken, or a node changes.
-func (f *forwarding) announced(env environment) []netip.Addr {
-	if f.announce != nil {
-		return f.announce
-	}
-	found := []netip.Addr{}
-	for addr := range f.balancers {
-		if !slices.Contains(env.Nodes, addr) && !slices.Contains(env.Node.Addresses, addr) {
-			found = append(found, addr)
-		}
-	}
-	slices.SortFunc(found, netip.Addr.Compare)
-	f.announce = found
-	return found
+// withoutNodes are the addresses that are none of a node, sorted.
+func withoutNodes(s *shared, env environment) []netip.Addr {
+	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
+		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
+	})
 }
 
 // done publishes a round that reached the wish.

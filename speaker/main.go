@@ -117,6 +117,7 @@ func (s *speaker) runAnnouncing(ctx context.Context, a *announcing) error {
 		if err == nil && state.Address.IsValid() && key != nil {
 			gossip, err := members.Open(members.Config{
 				Name: s.options.node, Bind: netip.AddrPortFrom(state.Address, a.port), Key: key,
+				Probe: s.options.probe, Timeout: s.options.probeTimeout, Suspicion: s.options.suspicion,
 			}, s.log, s.bells.announce)
 			if err == nil {
 				a.gossip = gossip
@@ -200,6 +201,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
+		answerEcho: o.answerEcho,
 	}
 	f.read, status.client = read, mgr.GetClient()
 	secrets := mgr.GetAPIReader()

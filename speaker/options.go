@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/fairlead/fairlead/speaker/members"
 )
 
 // options are the speaker's flags, read and checked.
@@ -28,6 +31,10 @@ type options struct {
 	logLevel      slog.Level
 	apiServer     []netip.AddrPort
 	ignoreExclude bool
+	answerEcho    bool
+	probe         time.Duration
+	probeTimeout  time.Duration
+	suspicion     int
 	stateDir      string
 	profiling     bool
 }
@@ -49,6 +56,10 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez while this node forwards")
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
 	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
+	flags.BoolVar(&o.answerEcho, "answer-echo", true, "answer pings to the addresses of Services that have a ready endpoint")
+	flags.DurationVar(&o.probe, "gossip-probe-interval", members.DefaultProbe, "how often a speaker probes another one; slower networks need more")
+	flags.DurationVar(&o.probeTimeout, "gossip-probe-timeout", members.DefaultTimeout, "how long the answer to a probe may take")
+	flags.IntVar(&o.suspicion, "gossip-suspicion", members.DefaultSuspicion, "for how many probe intervals a silent speaker is suspected before it is dead")
 	flags.StringVar(&o.stateDir, "state-dir", "", "folder of the node for the last known state, from which a speaker starts while the API server cannot be reached (default: none)")
 	flags.BoolVar(&o.profiling, "profiling", false, "serve Go's profiles beside /metrics, under /debug/pprof/")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -81,6 +92,10 @@ func (o options) check(rest []string) error {
 		return fmt.Errorf("--forwarding=%s: write auto, on or off", o.forwarding)
 	case o.gossipPort < 1 || o.gossipPort > 65535:
 		return fmt.Errorf("--gossip-bind-port=%d: write a port from 1 to 65535", o.gossipPort)
+	case o.probeTimeout <= 0 || o.probe < o.probeTimeout:
+		return fmt.Errorf("--gossip-probe-timeout=%s: write a time up to --gossip-probe-interval, which is %s", o.probeTimeout, o.probe)
+	case o.suspicion < 1:
+		return fmt.Errorf("--gossip-suspicion=%d: write a number from 1", o.suspicion)
 	}
 	if _, err := os.Stat(o.procSysNet); err != nil {
 		return fmt.Errorf("--proc-sys-net: %w", err)

@@ -20,18 +20,21 @@ func TestParseOptions(t *testing.T) {
 		args []string
 		want string // part of the error, "" for none
 	}{
-		"defaults":                   {},
-		"everything":                 {args: []string{"--forwarding=on", "--cluster-cidr=10.244.0.0/16,fd44::/16", "--nodeport-addresses=192.168.0.0/24", "--healthz-bind-address=:10256"}},
-		"an unknown mode":            {args: []string{"--forwarding=yes"}, want: "write auto, on or off"},
-		"a CIDR that is none":        {args: []string{"--cluster-cidr=10.244.0.0"}, want: `--cluster-cidr: "10.244.0.0" is not a CIDR`},
-		"node ports that are none":   {args: []string{"--nodeport-addresses=eth0"}, want: "--nodeport-addresses:"},
-		"an address without a port":  {args: []string{"--healthz-bind-address=0.0.0.0"}, want: "write one such as"},
-		"an unknown command":         {args: []string{"clean"}, want: `unknown command "clean"`},
-		"an empty node name":         {args: []string{"--node-name="}, want: "--node-name is missing"},
-		"an empty namespace":         {args: []string{"--namespace="}, want: "--namespace is missing"},
-		"a port out of range":        {args: []string{"--gossip-bind-port=70000"}, want: "from 1 to 65535"},
-		"sysctls that are not there": {args: []string{"--proc-sys-net=/does/not/exist"}, want: "--proc-sys-net:"},
-		"a level that is none":       {args: []string{"--log-level=loud"}, want: "log-level"},
+		"defaults":                    {},
+		"everything":                  {args: []string{"--forwarding=on", "--cluster-cidr=10.244.0.0/16,fd44::/16", "--nodeport-addresses=192.168.0.0/24", "--healthz-bind-address=:10256"}},
+		"an unknown mode":             {args: []string{"--forwarding=yes"}, want: "write auto, on or off"},
+		"a CIDR that is none":         {args: []string{"--cluster-cidr=10.244.0.0"}, want: `--cluster-cidr: "10.244.0.0" is not a CIDR`},
+		"node ports that are none":    {args: []string{"--nodeport-addresses=eth0"}, want: "--nodeport-addresses:"},
+		"an address without a port":   {args: []string{"--healthz-bind-address=0.0.0.0"}, want: "write one such as"},
+		"an unknown command":          {args: []string{"clean"}, want: `unknown command "clean"`},
+		"an empty node name":          {args: []string{"--node-name="}, want: "--node-name is missing"},
+		"an empty namespace":          {args: []string{"--namespace="}, want: "--namespace is missing"},
+		"a port out of range":         {args: []string{"--gossip-bind-port=70000"}, want: "from 1 to 65535"},
+		"a probe that waits too long": {args: []string{"--gossip-probe-timeout=1s"}, want: "up to --gossip-probe-interval, which is 200ms"},
+		"no suspicion at all":         {args: []string{"--gossip-suspicion=0"}, want: "write a number from 1"},
+		"a slow network":              {args: []string{"--gossip-probe-interval=1s", "--gossip-probe-timeout=500ms", "--gossip-suspicion=4", "--answer-echo=false"}},
+		"sysctls that are not there":  {args: []string{"--proc-sys-net=/does/not/exist"}, want: "--proc-sys-net:"},
+		"a level that is none":        {args: []string{"--log-level=loud"}, want: "log-level"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead/fairlead/speaker/nft"
 )
 
 // programming counts and times what the forwarding loop does to the kernel.
@@ -60,4 +62,15 @@ func (p *programming) Collect(to chan<- prometheus.Metric) {
 
 func (p *programming) all() []prometheus.Collector {
 	return []prometheus.Collector{p.latency, p.sync, p.elements, p.added, p.deleted, p.errors}
+}
+
+// measure notes what a round reached.
+func (f *forwarding) measure(began time.Time, reached nft.Report) {
+	if reached.Transactions > 0 || reached.ReadBack {
+		f.metrics.observe(began, time.Now(), f.triggers)
+	}
+	f.triggers = nil
+	f.metrics.elements.Set(float64(reached.Elements))
+	f.metrics.added.Add(float64(reached.Added))
+	f.metrics.deleted.Add(float64(reached.Deleted))
 }

@@ -41,6 +41,7 @@ type reader struct {
 	local        func() []netip.Addr
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
+	answerEcho    bool // whether announced addresses are pinged
 }
 
 // environment is what the translations and the rules need to know of this node and its cluster.
@@ -99,7 +100,7 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 		Static: nft.Static{
 			PodCIDRs: pods, ServiceCIDRs: services,
 			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
-			AnswerEcho:        true,
+			AnswerEcho:        r.answerEcho,
 		},
 		Nodes:               nodes,
 		Eligible:            eligible(&node),
@@ -197,6 +198,14 @@ type translation struct {
 	forward.Result
 	// Balancers are the addresses a load balancer gave the Service.
 	Balancers []netip.Addr
+}
+
+// pinged are the addresses that answer pings: those of a Service that somebody serves.
+func (t translation) pinged() []netip.Addr {
+	if t.Summary.Ready+t.Summary.Serving == 0 {
+		return nil
+	}
+	return t.Balancers
 }
 
 // translate reads one Service and says what it asks; a Service that is gone asks nothing.

@@ -51,11 +51,12 @@ type L2AdvertisementSpec struct {
 	// +listType=atomic
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// Names of the interfaces to announce on. Empty: the interfaces whose subnet holds the address.
+	// Names of the interfaces to announce on, or patterns such as "eth*", "en[op]?s*". Empty: the interfaces whose
+	// subnet holds the address.
 	// +optional
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MinLength=1
-	// +kubebuilder:validation:items:MaxLength=15
+	// +kubebuilder:validation:items:MaxLength=63
 	// +listType=atomic
 	Interfaces []string `json:"interfaces,omitempty"`
 

@@ -19,7 +19,7 @@ func static() nft.Static {
 	return nft.Static{
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix(clusterCIDR)}, ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix(serviceCIDR)},
 		NodePortAddresses: []netip.Addr{netip.MustParseAddr(nodeAddress)}, Announced: []netip.Addr{netip.MustParseAddr(probeBalancer)},
-		AnswerEcho: true, DropInvalid: true,
+		AnswerEcho: true, Echo: []netip.Addr{netip.MustParseAddr(probeBalancer)}, DropInvalid: true,
 	}
 }
 

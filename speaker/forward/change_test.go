@@ -326,7 +326,7 @@ func TestAnnounced(t *testing.T) {
 	l := newLab(t)
 	table := l.fresh()
 	static := l.static()
-	static.Announced, static.AnswerEcho = both("172.30.0.200"), true
+	static.Announced, static.AnswerEcho, static.Echo = both("172.30.0.200"), true, both("172.30.0.200")
 	if _, err := table.Apply(context.Background(), nft.Wish{Static: static}); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +340,16 @@ func TestAnnounced(t *testing.T) {
 		l.in(l.client, func() error { return ping(to.Addr(), 1) })
 		l.in(l.node, func() error { return ping(to.Addr(), 1) })
 	})
-	static.AnswerEcho = false
+	static.Echo = nil
+	if _, err := table.Apply(context.Background(), nft.Wish{Static: static}); err != nil {
+		t.Fatal(err)
+	}
+	for i, address := range both("172.30.0.200") {
+		if err := tryIn(l.client, func() error { return ping(address, byte(3+i)) }); err == nil {
+			t.Errorf("pinged %s although nobody is behind it", address)
+		}
+	}
+	static.AnswerEcho, static.Echo = false, both("172.30.0.200")
 	if _, err := table.Apply(context.Background(), nft.Wish{Static: static}); err != nil {
 		t.Fatal(err)
 	}

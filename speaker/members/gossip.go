@@ -61,13 +61,13 @@ func Open(cfg Config, log *slog.Logger, bell chan<- struct{}) (*Gossip, error) {
 
 func (c Config) withDefaults() Config {
 	if c.Probe == 0 {
-		c.Probe = 200 * time.Millisecond
+		c.Probe = DefaultProbe
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 100 * time.Millisecond
+		c.Timeout = DefaultTimeout
 	}
 	if c.Suspicion == 0 {
-		c.Suspicion = 2
+		c.Suspicion = DefaultSuspicion
 	}
 	if c.Rejoin == 0 {
 		c.Rejoin = 5 * time.Second

@@ -37,13 +37,20 @@ type Member struct {
 	Meta    []byte    // nil until it was heard; kept after a death
 }
 
+// Defaults of Config, for a LAN: a silent node is dead within a second.
+const (
+	DefaultProbe     = 200 * time.Millisecond
+	DefaultTimeout   = 100 * time.Millisecond
+	DefaultSuspicion = 2
+)
+
 // Config says how to gossip. Zero durations and numbers mean the defaults.
 type Config struct {
 	Name      string         // of this node, unique
 	Bind      netip.AddrPort // to listen on (UDP and TCP); port 0 picks one; the address is also what others are told
 	Key       []byte         // AES key of 16, 24 or 32 bytes, the same on all; others are not heard
-	Probe     time.Duration  // how often one member is probed: 200 ms
-	Timeout   time.Duration  // how long it may take to answer: 100 ms
-	Suspicion int            // how many probes long it is suspected before it is dead: 2
+	Probe     time.Duration  // how often one member is probed
+	Timeout   time.Duration  // how long it may take to answer
+	Suspicion int            // how many probes long it is suspected before it is dead
 	Rejoin    time.Duration  // how often peers that are no members are called: 5 s (1 s for those lost lately)
 }

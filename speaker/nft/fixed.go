@@ -45,7 +45,7 @@ func fixedElements(f family, s Static) []element {
 		addresses(f, nodeportIPs, s.NodePortAddresses),
 	)
 	if s.AnswerEcho {
-		out = append(out, addresses(f, echoIPs, s.Announced)...)
+		out = append(out, addresses(f, echoIPs, s.Echo)...)
 	}
 	return out
 }

@@ -196,6 +196,7 @@ func TestStaticChanges(t *testing.T) {
 		"services": func(x *Static) { x.ServiceCIDRs = append(x.ServiceCIDRs, prefixes("10.97.0.0/16")...) },
 		"nodes":    func(x *Static) { x.NodePortAddresses = addrs("192.168.0.3", "192.168.0.3") },
 		"vips":     func(x *Static) { x.Announced = addrs("203.0.113.8") },
+		"no ping":  func(x *Static) { x.Echo = nil },
 		"no echo":  func(x *Static) { x.AnswerEcho = false },
 		"liberal":  func(x *Static) { x.DropInvalid = false },
 		"mark":     func(x *Static) { x.MasqueradeMark = 0x1000 },

@@ -142,8 +142,10 @@ type Static struct {
 	// are rejected, so that a router and a node never play ball with them.
 	// They must not be addresses of a node.
 	Announced []netip.Addr
-	// AnswerEcho makes this node answer pings to the Announced addresses.
+	// AnswerEcho makes this node answer pings to the addresses in Echo: of the
+	// Announced ones those behind which there is somebody.
 	AnswerEcho bool
+	Echo       []netip.Addr
 	// MasqueradeMark is the packet mark bit used between the NAT hooks;
 	// 0 is DefaultMasqueradeMark.
 	MasqueradeMark uint32

@@ -42,6 +42,7 @@ var sampleStatic = Static{
 	NodePortAddresses: addrs("192.168.0.2", "fd00::2"),
 	Announced:         addrs("203.0.113.7", "fd30::7"),
 	AnswerEcho:        true,
+	Echo:              addrs("203.0.113.7", "fd30::7"),
 	DropInvalid:       true,
 }
 
