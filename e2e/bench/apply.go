@@ -46,7 +46,7 @@ func (b *bench) applies(n int) (samples, error) {
 		if err != nil {
 			return err
 		}
-		defer table.Close()
+		defer func() { _ = table.Close() }()
 		node, all := theNode(), map[string]nft.Service{}
 		for i := range n {
 			all[crowdName(i)] = forward.Service(crowdService(i), []*discoveryv1.EndpointSlice{crowdSlice(i)}, node, nft.Random).Wish

@@ -66,7 +66,7 @@ func (b *bench) changeTimes(ctx context.Context, x *proxy, to *proxyFigures, ser
 	if err != nil {
 		return err
 	}
-	defer a.close()
+	defer func() { _ = a.close() }()
 	s, err := b.plane.sightings(ctx, crowdSlice(service).Name)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (b *bench) burst(ctx context.Context, x *proxy, n int) (burst, error) {
 	if err != nil {
 		return burst{}, err
 	}
-	defer a.close()
+	defer func() { _ = a.close() }()
 	var arrived [burstSize]<-chan time.Time
 	var addresses [burstSize]netip.Addr
 	for i := range arrived {

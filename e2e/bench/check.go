@@ -64,7 +64,7 @@ func translateOnto(ctx context.Context, s *side, services map[string]*corev1.Ser
 		if err != nil {
 			return err
 		}
-		defer table.Close()
+		defer func() { _ = table.Close() }()
 		wish := nft.Wish{Static: static(), Changed: map[string]nft.Service{}, Full: true}
 		for key, svc := range services {
 			wish.Changed[key] = forward.Service(svc, endpoints[key], theNode(), nft.Random).Wish

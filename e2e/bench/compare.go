@@ -28,7 +28,6 @@ type figures struct {
 	load                []string // when it began, and when it ended
 	kubeProxy, fairlead proxyFigures
 	apply               samples // the speaker's change of one endpoint in the kernel alone
-	applyLoad           samples
 	traffic             traffic
 }
 

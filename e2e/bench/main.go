@@ -100,7 +100,7 @@ func parse(args []string) (settings, string, error) {
 		s.sizes = append(s.sizes, n)
 	}
 	if flags.NArg() != 1 {
-		return s, "", errors.New(usage)
+		return s, "", errors.New("say what to do: compare or churn")
 	}
 	return s, flags.Arg(0), nil
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -199,10 +200,16 @@ func (p *plane) define(ctx context.Context, config2 *rest.Config) error {
 			return fmt.Errorf("create %s: %w", file, err)
 		}
 	}
-	speakers := objects.Resource(schema.GroupVersionResource{Group: "fairlead.dev", Version: "v1beta1", Resource: "speakers"})
 	return eventually(ctx, time.Minute, "Fairlead's kinds are served", func() error {
-		_, err := speakers.List(ctx, metav1.ListOptions{})
-		return err
+		// An API server needs a moment for a kind when it is first asked for it: no start of a speaker shall be measured with it.
+		for _, file := range files {
+			_, kind, _ := strings.Cut(strings.TrimSuffix(file, ".yaml"), "_")
+			resource := objects.Resource(schema.GroupVersionResource{Group: "fairlead.dev", Version: "v1beta1", Resource: kind})
+			if _, err := resource.List(ctx, metav1.ListOptions{}); err != nil {
+				return fmt.Errorf("list %s: %w", kind, err)
+			}
+		}
+		return nil
 	})
 }
 

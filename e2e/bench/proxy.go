@@ -88,7 +88,7 @@ func (x *proxy) start(ctx context.Context, patience time.Duration, have []netip.
 	if err != nil {
 		return coldStart{}, err
 	}
-	defer k.close()
+	defer func() { _ = k.close() }()
 	began := time.Now()
 	if err := x.launch(); err != nil {
 		return coldStart{}, err
