@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -227,6 +228,10 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)
+	if reached.ReadBack {
+		// That took a multiple of the memory that is needed from now on, and the node has other use for it.
+		go debug.FreeOSMemory()
+	}
 	return nil
 }
 

@@ -34,7 +34,8 @@ type figures struct {
 // proxyFigures are one program's.
 type proxyFigures struct {
 	cold                []coldStart
-	resident, anonymous float64
+	resident, anonymous float64 // after the last cold start
+	later               float64 // resident, after all changes
 	tables              float64 // kernel memory
 	write, event        samples // of one change: until the kernel has it, since the write began and since a watcher saw it
 	changeCPU           samples // of one change
@@ -131,6 +132,9 @@ func (b *bench) measure(ctx context.Context, n int) (figures, error) {
 	if err := b.bursts(ctx, n, &f); err != nil {
 		return f, err
 	}
+	if err := b.weighLater(&f); err != nil {
+		return f, err
+	}
 	b.say("%d Services: packets", n)
 	if f.traffic, err = b.packets(ctx); err != nil {
 		return f, err
@@ -158,8 +162,9 @@ func (b *bench) coldStarts(ctx context.Context, n int, f *figures) error {
 			if err := x.forget(ctx); err != nil {
 				return err
 			}
+			profiled := b.profiled(ctx, x, fmt.Sprintf("start-%d.pb.gz", n), "profile?seconds=5")
 			took, err := x.start(ctx, time.Hour, b.markers(n))
-			if err != nil {
+			if err = errors.Join(err, profiled()); err != nil {
 				return err
 			}
 			if err := x.quiet(ctx); err != nil { // the program may still have to count a child's time as its own
@@ -222,4 +227,16 @@ func (f *proxyFigures) weigh(proc *process) error {
 	anonymous, other := proc.memory("RssAnon")
 	f.resident, f.anonymous = float64(resident), float64(anonymous)
 	return errors.Join(err, other)
+}
+
+// weighLater does so again after all changes.
+func (b *bench) weighLater(f *figures) error {
+	for x, to := range b.inTurns(f, 0) {
+		resident, err := x.proc.memory("VmRSS")
+		if err != nil {
+			return err
+		}
+		to.later = float64(resident)
+	}
+	return nil
 }

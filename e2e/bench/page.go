@@ -108,6 +108,7 @@ func startRows() []row {
 		both("cold start: last rule in the kernel", func(f proxyFigures) string { return f.walls().spread(duration) }),
 		both("cold start: processor time", func(f proxyFigures) string { return f.colds(cpu.total).spread(duration) }),
 		both("cold start: of it in the kernel", func(f proxyFigures) string { return f.colds(cpu.kernel).spread(duration) }),
+		both("process memory (resident), after all changes", func(f proxyFigures) string { return mebibytes(f.later) }),
 		both("process memory (resident)", func(f proxyFigures) string { return mebibytes(f.resident) }),
 		both("process memory (anonymous part)", func(f proxyFigures) string { return mebibytes(f.anonymous) }),
 		both("kernel memory of the tables", func(f proxyFigures) string { return mebibytes(f.tables) }),

@@ -175,8 +175,8 @@ func (p *plane) furnish(ctx context.Context, config *rest.Config) error {
 }
 
 // define creates Fairlead's definitions and waits until they are served.
-func (p *plane) define(ctx context.Context, config2 *rest.Config) error {
-	plain := rest.CopyConfig(config2)
+func (p *plane) define(ctx context.Context, admin *rest.Config) error {
+	plain := rest.CopyConfig(admin)
 	plain.ContentConfig = rest.ContentConfig{}
 	objects, err := dynamic.NewForConfig(plain)
 	if err != nil {

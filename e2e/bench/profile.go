@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // profiled asks the speaker for a profile, if profiles are wanted, and calls the returned function when that is written.
@@ -26,9 +27,14 @@ func (b *bench) fetchProfile(ctx context.Context, file, query string) error {
 	if err != nil {
 		return fmt.Errorf("ask for a profile: %w", err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	var response *http.Response
+	err = eventually(ctx, 10*time.Second, "the speaker serves profiles", func() error {
+		var err error
+		response, err = http.DefaultClient.Do(request)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("ask for a profile: %w", err)
+		return err
 	}
 	defer response.Body.Close()
 	to, err := os.Create(filepath.Join(b.profile, file))

@@ -105,6 +105,10 @@ func (c *changes) inOrder() []*changes {
 	del, add := c.net()
 	before, lead, after := &changes{settled: true}, &changes{settled: true}, &changes{settled: true}
 	lead.recreate, lead.create, lead.chains, after.gone = c.recreate, c.create, c.chains, c.gone
+	if len(del) == 0 && len(c.create)+len(c.recreate) > 0 {
+		lead.add = add // nothing is there yet that anything could be led to
+		return []*changes{before, lead, after}
+	}
 	added := make(map[slot]bool, len(add))
 	for _, e := range add {
 		added[e.slot] = true
