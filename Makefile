@@ -55,6 +55,10 @@ churn: build ## Ten minutes of changes and kills under traffic: no connection ma
 	@$(LAB) build
 	go run ./e2e/bench churn
 
+.PHONY: conformance
+conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
+	@$(LAB) conformance
+
 .PHONY: tools
 tools:
 	@$(LAB) packages

@@ -15,6 +15,14 @@ import (
 var wantRules = map[string][]string{
 	"ClusterRole/fairlead-controller": {
 		"events.k8s.io/events: create patch",
+		"fairlead.dev/bfdprofiles/status: patch update",
+		"fairlead.dev/bfdprofiles: get list watch",
+		"fairlead.dev/bgpadvertisements/status: patch update",
+		"fairlead.dev/bgpadvertisements: get list watch",
+		"fairlead.dev/bgppeers/status: patch update",
+		"fairlead.dev/bgppeers: get list watch",
+		"fairlead.dev/communities/status: patch update",
+		"fairlead.dev/communities: get list watch",
 		"fairlead.dev/ipaddresspools/status: patch update",
 		"fairlead.dev/ipaddresspools: get list watch",
 		"fairlead.dev/l2advertisements/status: patch update",
@@ -34,6 +42,11 @@ var wantRules = map[string][]string{
 	},
 	"ClusterRole/fairlead-speaker": {
 		"discovery.k8s.io/endpointslices: get list watch",
+		"events.k8s.io/events: create patch",
+		"fairlead.dev/bfdprofiles: get list watch",
+		"fairlead.dev/bgpadvertisements: get list watch",
+		"fairlead.dev/bgppeers: get list watch",
+		"fairlead.dev/communities: get list watch",
 		"fairlead.dev/ipaddresspools: get list watch",
 		"fairlead.dev/l2advertisements: get list watch",
 		"fairlead.dev/speakers/status: patch update",
@@ -44,7 +57,7 @@ var wantRules = map[string][]string{
 	},
 	"Role/fairlead-system/fairlead-speaker": {
 		"pods: list watch",
-		"secrets[fairlead-gossip]: get",
+		"secrets: get list watch",
 	},
 }
 

@@ -24,7 +24,6 @@ type BGPPeer struct {
 	FromGateway bool // the peer is the node's default gateway
 	VRF         string
 	Port        uint16
-	ListenPort  uint16 // 0: only we connect
 
 	LocalASN uint32 // ours towards this peer
 	PeerASN  uint32 // if Dynamic is empty
@@ -133,18 +132,17 @@ func (c Config) BGPFor(q BGPQuery) BGPAnswer {
 	if i, ok := c.PoolOf(q.Addr); ok {
 		pool = &c.Pools[i]
 	}
-	var selecting, forService, forNode []*BGP
+	var forNode []*BGP
+	var selecting, forService []string
 	for i := range c.BGP {
 		a := &c.BGP[i]
-		if q.Kind == v1beta1.AddressLoadBalancer && !a.selectsPool(pool) || !slices.Contains(a.Kinds, q.Kind) {
-			continue
-		}
-		selecting = append(selecting, a)
-		if !a.Services.MatchOrEmpty(q.Service) {
-			continue
-		}
-		forService = append(forService, a)
-		if a.Nodes.MatchOrEmpty(q.Node) {
+		switch {
+		case q.Kind == v1beta1.AddressLoadBalancer && !a.selectsPool(pool) || !slices.Contains(a.Kinds, q.Kind):
+		case !a.Services.MatchOrEmpty(q.Service):
+			selecting = append(selecting, a.Name)
+		case !a.Nodes.MatchOrEmpty(q.Node):
+			forService = append(forService, a.Name)
+		default:
 			forNode = append(forNode, a)
 		}
 	}
@@ -152,19 +150,11 @@ func (c Config) BGPFor(q BGPQuery) BGPAnswer {
 	case len(forNode) > 0:
 		return BGPAnswer{Advertisements: forNode, Reason: v1beta1.ReasonAnnounced}
 	case len(forService) > 0:
-		return BGPAnswer{Reason: v1beta1.ReasonNodeNotSelected, Message: fmt.Sprintf("%s: the nodeSelectors of no BGPAdvertisement (%s) match this node", q.Addr, bgpNames(forService))}
+		return BGPAnswer{Reason: v1beta1.ReasonNodeNotSelected, Message: fmt.Sprintf("%s: the nodeSelectors of no BGPAdvertisement (%s) match this node", q.Addr, strings.Join(forService, ", "))}
 	case len(selecting) > 0:
-		return BGPAnswer{Reason: v1beta1.ReasonNoAdvertisement, Message: fmt.Sprintf("%s: the serviceSelectors of no BGPAdvertisement of its pool (%s) match the Service", q.Addr, bgpNames(selecting))}
+		return BGPAnswer{Reason: v1beta1.ReasonNoAdvertisement, Message: fmt.Sprintf("%s: the serviceSelectors of no BGPAdvertisement of its pool (%s) match the Service", q.Addr, strings.Join(selecting, ", "))}
 	}
 	return BGPAnswer{}
-}
-
-func bgpNames(advertisements []*BGP) string {
-	var found []string
-	for _, a := range advertisements {
-		found = append(found, a.Name)
-	}
-	return strings.Join(found, ", ")
 }
 
 // Aggregate returns the prefix in which an advertisement announces an address that Fairlead gave: the address alone where

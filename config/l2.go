@@ -143,15 +143,24 @@ func (c Config) L2For(q L2Query) L2Answer {
 	return unite(q, forNode, namesOf(forNode))
 }
 
+// BGPOnly reports whether BGP advertisements select the pool of an address and those of Layer 2 do not.
+func (c Config) BGPOnly(addr netip.Addr) bool {
+	var pool *Pool
+	if i, ok := c.PoolOf(addr); ok {
+		pool = &c.Pools[i]
+	}
+	return !slices.ContainsFunc(c.L2, func(a L2) bool { return a.selectsPool(pool) }) && c.bgpOnly(pool) != ""
+}
+
 // bgpOnly returns the names of the BGP advertisements of a pool, "" if there are none.
 func (c Config) bgpOnly(pool *Pool) string {
-	var found []*BGP
-	for i := range c.BGP {
-		if c.BGP[i].selectsPool(pool) {
-			found = append(found, &c.BGP[i])
+	var found []string
+	for _, a := range c.BGP {
+		if a.selectsPool(pool) {
+			found = append(found, a.Name)
 		}
 	}
-	return bgpNames(found)
+	return strings.Join(found, ", ")
 }
 
 // unite answers for advertisements that all apply.

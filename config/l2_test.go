@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func pool(name string, set labels.Set, addresses ...v1beta1.AddressRange) v1beta
 }
 
 func TestL2For(t *testing.T) {
-	type specs map[string]string
+	type specs map[string]string // one whose name begins with bgp is a BGPAdvertisement
 	const lan, iot, nowhere, orphan = "192.168.10.7", "192.168.20.7", "10.9.9.9", "192.168.99.7"
 	for _, test := range []struct {
 		name string
@@ -79,12 +80,26 @@ func TestL2For(t *testing.T) {
 			}},
 		{"never is more reluctant than after", specs{"a": `failback: never`, "b": `{failback: after, failbackAfter: 10m}`}, lan,
 			config.L2Answer{Links: []string{"eth0"}, Advertisements: []string{"a", "b"}, Failback: v1beta1.FailbackNever, Reason: v1beta1.ReasonAnnounced}},
+		{"BGP alone has the pool", specs{"bgp": `ipAddressPools: [lan]`}, lan,
+			config.L2Answer{Reason: v1beta1.ReasonAnnouncedByBGP}},
+		{"BGP has all pools", specs{"bgp": `{}`}, iot,
+			config.L2Answer{Reason: v1beta1.ReasonAnnouncedByBGP}},
+		{"BGP and Layer 2 have the pool", specs{"bgp": `ipAddressPools: [lan]`, "a": `{}`}, lan,
+			config.L2Answer{Links: []string{"eth0"}, Advertisements: []string{"a"}, Reason: v1beta1.ReasonAnnounced}},
+		{"BGP has another pool", specs{"bgp": `ipAddressPools: [iot]`}, lan,
+			config.L2Answer{Links: []string{"eth0"}, Reason: v1beta1.ReasonAnnounced}},
+		{"BGP announces other addresses", specs{"bgp": `serviceAddresses: [ClusterIP]`}, lan,
+			config.L2Answer{Links: []string{"eth0"}, Reason: v1beta1.ReasonAnnounced}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			objects := config.Objects{Pools: []v1beta1.IPAddressPool{
 				pool("lan", labels.Set{"zone": "a"}, "192.168.10.0/24"), pool("iot", nil, "192.168.20.0/24"),
 			}}
 			for name, spec := range test.ads {
+				if strings.HasPrefix(name, "bgp") {
+					objects.BGP = append(objects.BGP, bgpAdvertisement(t, name, spec))
+					continue
+				}
 				objects.L2 = append(objects.L2, advertisement(t, name, spec))
 			}
 			c, _ := config.Read(objects)

@@ -27,8 +27,10 @@ type Verdict struct {
 }
 
 // Decide says for every address of the world who announces it. Verdicts are
-// sorted by address. Speakers with the same world come to the same verdicts.
+// sorted by address. Speakers with the same world come to the same verdicts. What only
+// BGP announces has none.
 func Decide(w World) []Verdict {
+	w = w.layer2()
 	shares := shareAddresses(w.Services)
 	nominations := map[netip.Addr]nomination{}
 	for address, services := range shares {
@@ -48,6 +50,21 @@ func Decide(w World) []Verdict {
 		verdicts = append(verdicts, verdict)
 	}
 	return verdicts
+}
+
+// layer2 returns the world without the addresses that only BGP announces.
+func (w World) layer2() World {
+	var services []Service
+	for _, service := range w.Services {
+		if slices.ContainsFunc(service.Addresses, w.Config.BGPOnly) {
+			service.Addresses = slices.DeleteFunc(slices.Clone(service.Addresses), w.Config.BGPOnly)
+		}
+		if len(service.Addresses) > 0 {
+			services = append(services, service)
+		}
+	}
+	w.Services = services
+	return w
 }
 
 // shareAddresses groups Services by address, each group sorted by key.

@@ -36,7 +36,7 @@ func TestDecide(t *testing.T) {
 			for _, f := range archive.Files {
 				parts[f.Name] = string(f.Data)
 			}
-			r := &reader{client: fakeCluster(t, parts["objects.yaml"]), node: "node1", namespace: "fairlead-system"}
+			r := &reader{addressed: newNames(), client: fakeCluster(t, parts["objects.yaml"]), node: "node1", namespace: "fairlead-system"}
 			snapshot, err := r.snapshot(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -64,9 +64,17 @@ func (d *dirty) take() (keys []string, triggers []time.Time) {
 type names struct {
 	mu   sync.Mutex
 	keys map[string]struct{}
+	all  bool
 }
 
 func newNames() *names { return &names{keys: map[string]struct{}{}} }
+
+// include makes every Service belong to the set, or only those that were noted.
+func (n *names) include(all bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = all
+}
 
 // note keeps whether a Service belongs to the set, and tells whether it does or did.
 func (n *names) note(key string, belongs bool) bool {
@@ -78,12 +86,12 @@ func (n *names) note(key string, belongs bool) bool {
 	} else {
 		delete(n.keys, key)
 	}
-	return belongs || did
+	return belongs || did || n.all
 }
 
 func (n *names) has(key string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	_, has := n.keys[key]
-	return has
+	return has || n.all
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -25,6 +24,10 @@ const healEvery = 5 * time.Minute
 // roundEvery is how long a round begins after the one before at the earliest:
 // of many changes in a row, those that come within it are applied together.
 const roundEvery = 10 * time.Millisecond
+
+// lookEvery is how often another service proxy is looked for. A kube-proxy that finds its port
+// taken tries again every 5 seconds.
+const lookEvery = 10 * time.Second
 
 // retryFirst and retryMost bound the wait after a failed attempt.
 const (
@@ -58,6 +61,7 @@ type forwarding struct {
 	world  chan struct{} // rung when something all translations depend on may have changed
 	dead   func() map[string]bool
 	others func(context.Context) string // names another live service proxy, or ""
+	traces func() bool                  // tells whether kube-proxy may be there but not answer, because we have its port
 	open   func() (*nft.Table, error)
 	report func() // called after every state change
 
@@ -66,23 +70,24 @@ type forwarding struct {
 
 	table *nft.Table
 	// now is the environment as it was last read; stale tells that it must be read again.
-	now   environment
-	stale bool
-	// other is the other proxy that was last found at work; look tells to look again.
-	other     string
-	look      bool
+	now       environment
+	stale     bool
 	triggers  []time.Time // what the changes since the last successful round come from
 	env       environment // what the translations were made in
 	announce  *announced  // nil if it must be made anew
 	problems  map[string][]forward.Reason
 	health    *health.Server
 	healthz   string // address of /healthz and /livez
+	status    string // address of /proxyMode; "" for none
+	other     string // the service proxy that was at work when we last looked
+	yields    bool   // the address status is left to kube-proxy, so that a live one is noticed
 	sysctls   string // where /proc/sys/net is
 	kernelIs  *nft.Kernel
 	checks    map[string]health.Check // of Services with a health check node port
 	known     map[string]bool         // Services that the table has something of
 	balancers *shared                 // the addresses that load balancers gave
 	pinged    *shared                 // those of Services that somebody serves
+	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 }
 
@@ -90,7 +95,6 @@ func newForwarding() *forwarding {
 	return &forwarding{
 		metrics:   newProgramming(),
 		stale:     true,
-		look:      true,
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
@@ -108,21 +112,22 @@ func (f *forwarding) run(ctx context.Context) error {
 		}
 	}()
 	full := true
-	proxies := time.NewTicker(10 * time.Second)
+	f.look(ctx)
+	proxies := time.NewTicker(lookEvery)
 	defer proxies.Stop()
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
 	for {
-		pause := time.After(roundEvery)
+		began := time.Now()
 		full = f.round(ctx, full)
-		var retry <-chan time.Time
-		if f.wait > 0 {
-			retry = time.After(f.wait)
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pause:
+		case <-time.After(max(rest(time.Since(began), forwardRest, forwardRestMost), roundEvery-time.Since(began))):
+		}
+		var retry <-chan time.Time
+		if f.wait > 0 {
+			retry = time.After(f.wait)
 		}
 		select {
 		case <-ctx.Done():
@@ -134,7 +139,8 @@ func (f *forwarding) run(ctx context.Context) error {
 		case <-retry:
 			f.stale = true
 		case <-proxies.C:
-			f.stale, f.look = true, true
+			f.stale = true
+			f.look(ctx)
 		case <-heal.C:
 			full = true
 		}
@@ -144,7 +150,7 @@ func (f *forwarding) run(ctx context.Context) error {
 // round does what is due and tells whether the next round must start from the
 // whole world again.
 func (f *forwarding) round(ctx context.Context, full bool) bool {
-	active, reason, message := f.wanted(ctx)
+	active, reason, message := f.wanted()
 	if !active {
 		f.off(ctx, reason, message)
 		return true
@@ -162,19 +168,29 @@ func (f *forwarding) round(ctx context.Context, full bool) bool {
 	return false
 }
 
+// look notes who else forwards on this node.
+func (f *forwarding) look(ctx context.Context) {
+	if f.mode == "off" {
+		return
+	}
+	f.other = f.others(ctx)
+	f.yields = f.mode == "auto" && f.status != "" && f.traces()
+}
+
 // wanted says whether this node forwards, and why.
-func (f *forwarding) wanted(ctx context.Context) (bool, string, string) {
-	switch f.mode {
-	case "off":
+func (f *forwarding) wanted() (bool, string, string) {
+	switch {
+	case f.mode == "off":
 		return false, "Off", "forwarding is switched off by --forwarding=off"
-	case "on":
+	case f.mode == "on" && f.other != "":
+		return true, "On", "forwarding is switched on by --forwarding=on, although " + f.other + " forwards on this node too"
+	case f.mode == "on":
 		return true, "On", "forwarding is switched on by --forwarding=on"
-	}
-	if f.look {
-		f.other, f.look = f.others(ctx), false
-	}
-	if f.other != "" {
+	case f.other != "":
 		return false, "OtherProxy", f.other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
+	case f.yields:
+		return true, "On", "no other service proxy is at work on this node, but rules are left as kube-proxy makes them: " +
+			f.status + " is kept free, so that a kube-proxy that starts is noticed"
 	}
 	return true, "On", "no other service proxy is at work on this node"
 }
@@ -250,25 +266,13 @@ func (f *forwarding) environment(ctx context.Context) (environment, error) {
 	return env, nil
 }
 
-// prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
-func (f *forwarding) prepareKernel() {
-	if f.kernelIs != nil {
-		return
-	}
-	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU())
-	f.kernelIs = &k
-	for _, text := range k.Problems {
-		f.log.Warn("kernel setting", "problem", text)
-	}
-	if k.Liberal {
-		ring(f.world) // the next round lets pass what conntrack finds invalid
-	}
-}
-
 // serveHealth answers health checks for what the kernel now holds.
 func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem {
 	f.health.Updated()
-	want := health.Want{Proxy: f.healthz, NodeEligible: env.Eligible}
+	want := health.Want{Proxy: f.healthz, Status: f.status, NodeEligible: env.Eligible}
+	if f.yields {
+		want.Status = ""
+	}
 	if env.NodePortsRestricted {
 		want.Addresses = env.Static.NodePortAddresses
 	}
@@ -282,20 +286,6 @@ func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem
 			object = "service/" + p.Service
 		}
 		problems = append(problems, problem{object, v1beta1.ReasonHealthCheckFailed, p.String()})
-	}
-	return problems
-}
-
-// kernelProblems says what of the kernel keeps traffic from pods.
-func (f *forwarding) kernelProblems(node string) []problem {
-	var problems []problem
-	object := "speaker/" + node
-	for _, text := range f.kernelIs.Problems {
-		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting, text})
-	}
-	if !f.kernelIs.ForwardsIPv4 && !f.kernelIs.ForwardsIPv6 {
-		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting,
-			"the node does not route: set net.ipv4.ip_forward and net.ipv6.conf.all.forwarding to 1, as network plugins do"})
 	}
 	return problems
 }
@@ -354,6 +344,9 @@ func (f *forwarding) remember(key string, result translation) {
 	if anew || pinged {
 		f.announce = nil
 	}
+	if !slices.Equal(f.problems[key], result.Reasons) {
+		f.listed = nil
+	}
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -391,7 +384,10 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	if f.listed == nil {
+		f.listed = forwardProblems(f.problems)
+	}
+	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync

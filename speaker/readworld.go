@@ -28,13 +28,21 @@ type Snapshot struct {
 	Pools    []v1beta1.IPAddressPool   // without status
 	L2       []v1beta1.L2Advertisement // without status
 	Nodes    []Node                    // sorted by name
-	Services []Service                 // that have addresses of ours, sorted by key
+	Services []Service                 // that have addresses of ours, or others to announce, sorted by key
+
+	Addresses   []netip.Addr // of this node, in the order of its status
+	Routers     []v1beta1.BGPPeer
+	BGP         []v1beta1.BGPAdvertisement
+	Profiles    []v1beta1.BFDProfile
+	Communities []v1beta1.Community
 }
 
 // world returns the world without members. Problems of what users wrote are the controller's to report.
 func (s Snapshot) world(node string) World {
-	w := World{Node: node, Nodes: s.Nodes, Services: s.Services}
-	w.Config, _ = config.Read(config.Objects{Pools: s.Pools, L2: s.L2})
+	w := World{Node: node, Nodes: s.Nodes, Services: s.Services, Addresses: s.Addresses}
+	w.Config, _ = config.Read(config.Objects{
+		Pools: s.Pools, L2: s.L2, Peers: s.Routers, BGP: s.BGP, Profiles: s.Profiles, Communities: s.Communities,
+	})
 	return w
 }
 
@@ -50,9 +58,6 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 			return s, fmt.Errorf("list %T: %w", list, err)
 		}
 	}
-	if err := r.client.List(ctx, &services, client.MatchingFields{byAddress: given}, client.UnsafeDisableDeepCopy); err != nil {
-		return s, fmt.Errorf("list the Services with addresses: %w", err)
-	}
 	for _, pool := range pools.Items {
 		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
 	}
@@ -62,16 +67,29 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	for i := range nodes.Items {
 		s.Nodes = append(s.Nodes, readNode(&nodes.Items[i], r.ignoreExclude))
 		if own := nodeAddresses(&nodes.Items[i]); nodes.Items[i].Name == r.node && len(own) > 0 {
-			s.Address = own[0]
+			s.Address, s.Addresses = own[0], own
 		}
 	}
 	slices.SortFunc(s.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	if err := r.readRouting(ctx, &s); err != nil {
+		return s, err
+	}
+	kinds := announcedKinds(s.BGP)
+	which := []client.ListOption{client.UnsafeDisableDeepCopy}
+	all := kinds[v1beta1.AddressCluster] || kinds[v1beta1.AddressExternal]
+	r.addressed.include(all)
+	if !all {
+		which = append(which, client.MatchingFields{byAddress: given})
+	}
+	if err := r.client.List(ctx, &services, which...); err != nil {
+		return s, fmt.Errorf("list the Services: %w", err)
+	}
 	for i := range services.Items {
-		service, err := r.readService(ctx, &services.Items[i])
+		service, err := r.readService(ctx, &services.Items[i], kinds)
 		if err != nil {
 			return s, err
 		}
-		if len(service.Addresses) > 0 {
+		if len(service.Addresses)+len(service.ClusterIPs)+len(service.ExternalIPs) > 0 {
 			s.Services = append(s.Services, service)
 		}
 	}
@@ -85,47 +103,65 @@ func nameAndLabels(object client.Object) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: object.GetName(), Labels: object.GetLabels()}
 }
 
-func (r *reader) readService(ctx context.Context, svc *corev1.Service) (Service, error) {
+func (r *reader) readService(ctx context.Context, svc *corev1.Service, kinds map[v1beta1.AddressKind]bool) (Service, error) {
 	service := Service{
 		Key:       client.ObjectKeyFromObject(svc).String(),
 		Addresses: config.Addresses(svc),
 	}
-	if len(service.Addresses) == 0 {
+	if kinds[v1beta1.AddressCluster] {
+		service.ClusterIPs = parseAddresses(svc.Spec.ClusterIPs)
+	}
+	if kinds[v1beta1.AddressExternal] {
+		service.ExternalIPs = parseAddresses(svc.Spec.ExternalIPs)
+	}
+	if len(service.Addresses)+len(service.ClusterIPs)+len(service.ExternalIPs) == 0 {
 		return service, nil
 	}
 	service.Labels = labels.Set(svc.Labels)
 	service.Local = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	if !service.Local {
+	service.InternalLocal = len(service.ClusterIPs) > 0 && svc.Spec.InternalTrafficPolicy != nil &&
+		*svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	if !service.Local && !service.InternalLocal && len(kinds) == 0 {
 		return service, nil
 	}
 	found, err := r.slicesOf(ctx, client.ObjectKeyFromObject(svc))
 	if err != nil {
 		return service, err
 	}
-	service.EndpointsOn = endpointsOn(found)
+	on, some := endpointsOn(found)
+	service.HasEndpoints = some
+	if service.Local || service.InternalLocal {
+		service.EndpointsOn = on
+	}
 	return service, nil
 }
 
-// endpointsOn returns the nodes with a ready endpoint; if there is none at all,
-// those with one that is terminating and still serving (KEP-1669).
-func endpointsOn(found []*discoveryv1.EndpointSlice) map[string]bool {
+// endpointsOn returns the nodes with a ready endpoint; if there is none at all, those with one that is terminating and
+// still serving (KEP-1669). some tells whether there is such an endpoint, also one without a node.
+func endpointsOn(found []*discoveryv1.EndpointSlice) (on map[string]bool, some bool) {
 	ready, serving := map[string]bool{}, map[string]bool{}
+	anyReady, anyServing := false, false
 	for _, slice := range found {
 		for _, endpoint := range slice.Endpoints {
 			c := endpoint.Conditions
+			into := ready
 			switch {
-			case endpoint.NodeName == nil:
 			case c.Ready == nil || *c.Ready:
-				ready[*endpoint.NodeName] = true
+				anyReady = true
 			case (c.Serving == nil || *c.Serving) && c.Terminating != nil && *c.Terminating:
-				serving[*endpoint.NodeName] = true
+				anyServing, into = true, serving
+			default:
+				continue
+			}
+			if endpoint.NodeName != nil {
+				into[*endpoint.NodeName] = true
 			}
 		}
 	}
 	if len(ready) > 0 {
-		return ready
+		return ready, true
 	}
-	return serving
+	return serving, anyReady || anyServing
 }
 
 // readNode says what a node's labels, taints and conditions mean for announcing.
@@ -135,13 +171,14 @@ func readNode(node *corev1.Node, ignoreExclude bool) Node {
 		n.Excluded = "the node has the label " + corev1.LabelNodeExcludeBalancers
 	}
 	if node.Spec.Unschedulable {
-		n.Reluctant = "the node is cordoned"
+		n.Leaving = "the node is cordoned"
 	}
 	for _, taint := range node.Spec.Taints {
 		if taint.Key == toBeDeleted {
-			n.Reluctant = "the node has the taint " + toBeDeleted
+			n.Leaving = "the node has the taint " + toBeDeleted
 		}
 	}
+	n.Reluctant = n.Leaving
 	for _, condition := range node.Status.Conditions {
 		switch {
 		case condition.Type == corev1.NodeNetworkUnavailable && condition.Status == corev1.ConditionTrue:

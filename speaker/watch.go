@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -33,11 +34,12 @@ type bells struct {
 	addressed *names
 	world     chan struct{} // what all translations depend on
 	links     chan struct{} // this node's links and addresses
-	announce  chan struct{} // what the announcements depend on
+	announce  chan struct{} // what the announcements by Layer 2 depend on
+	peers     chan struct{} // what the routes depend on
 }
 
 // cacheOptions keep out of memory what the speaker never reads.
-func cacheOptions(namespace string) (cache.Options, error) {
+func cacheOptions(namespace, node string) (cache.Options, error) {
 	notHeadless, err := labels.NewRequirement(corev1.IsHeadlessService, selection.DoesNotExist, nil)
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("select EndpointSlices: %w", err)
@@ -51,12 +53,14 @@ func cacheOptions(namespace string) (cache.Options, error) {
 			&discoveryv1.EndpointSlice{}: {
 				Label: labels.NewSelector().Add(*notHeadless), Transform: newSliceStripper().strip, UnsafeDisableDeepCopy: &shared,
 			},
-			&corev1.Node{}: {Transform: stripNode, UnsafeDisableDeepCopy: &shared},
+			&corev1.Node{}:     {Transform: stripNode, UnsafeDisableDeepCopy: &shared},
+			&v1beta1.Speaker{}: {Field: fields.OneTermEqualSelector("metadata.name", node)}, // the one it writes
 			&corev1.Pod{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(speakerLabels),
 				Transform:  stripPod,
 			},
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}, Transform: stripSecret},
 		},
 	}, nil
 }
@@ -90,15 +94,16 @@ func serviceOf(slice client.Object) string {
 
 // watchAll starts the watches and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
-	world := func(client.Object) { ring(b.world); ring(b.announce) }
-	announce := func(client.Object) { ring(b.announce) }
+	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
+	announce := func(client.Object) { ring(b.announce); ring(b.peers) }
+	layer2 := func(client.Object) { ring(b.announce) }
 	watches := []watched{
 		{&corev1.Service{}, func(o client.Object) {
 			key := client.ObjectKeyFromObject(o).String()
 			b.services.add(key)
 			// Most Services are none of the announcements' business.
 			if b.addressed.note(key, len(addressIndex(o)) > 0) {
-				ring(b.announce)
+				announce(o)
 			}
 		}},
 		{&discoveryv1.EndpointSlice{}, func(o client.Object) {
@@ -108,14 +113,17 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 				ring(b.world)
 			}
 			if b.addressed.has(key) {
-				ring(b.announce)
+				announce(o)
 			}
 		}},
 		{&corev1.Node{}, world},
-		{&corev1.Pod{}, announce},
+		{&corev1.Pod{}, layer2},
 		{&v1beta1.IPAddressPool{}, announce},
 		{&v1beta1.L2Advertisement{}, announce},
-		{&v1beta1.Speaker{}, announce},
+		{&v1beta1.BGPPeer{}, announce},
+		{&v1beta1.BGPAdvertisement{}, announce},
+		{&v1beta1.BFDProfile{}, announce},
+		{&v1beta1.Community{}, announce},
 	}
 	if serviceCIDRs {
 		watches = append(watches, watched{&networkingv1.ServiceCIDR{}, world})
@@ -148,6 +156,11 @@ func (b bells) trigger(started time.Time, before, after any) {
 type watched struct {
 	object  client.Object
 	changed func(client.Object)
+}
+
+// watchOne calls changed with each object of a kind that changed.
+func watchOne(ctx context.Context, informers cache.Cache, object client.Object, changed func(client.Object)) error {
+	return watched{object, changed}.start(ctx, informers, func(any, any) {})
 }
 
 // start begins to watch. Before changed, it calls news with the version before, nil if there was none, and the new one.

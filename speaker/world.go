@@ -18,6 +18,13 @@ type World struct {
 	Services []Service
 	Nodes    []Node
 	Members  []Member
+
+	// What sessions with routers depend on beside that; all of this node.
+	Addresses []netip.Addr      // as in its status: the first of a family is primary
+	Gateways  []netip.Addr      // of its default routes, the best first; a link-local one has a zone
+	Secrets   map[string]string // the passwords in Secrets, by name; those that are not there are missing
+	// DrainingSince is when Node.Leaving was first seen; zero if it was not.
+	DrainingSince time.Time
 }
 
 // Service is a Service that Fairlead gave addresses.
@@ -28,8 +35,16 @@ type Service struct {
 	// Local is externalTrafficPolicy Local: only nodes with an endpoint can answer.
 	Local bool
 	// EndpointsOn holds the nodes with a ready endpoint or, if there is none at all, those
-	// with one that is terminating and still serving (KEP-1669). It is nil unless Local.
+	// with one that is terminating and still serving (KEP-1669). It is nil unless Local or InternalLocal.
 	EndpointsOn map[string]bool
+
+	// ClusterIPs and ExternalIPs are those that a BGPAdvertisement announces; else none.
+	ClusterIPs, ExternalIPs []netip.Addr
+	// InternalLocal is internalTrafficPolicy Local, which is about ClusterIPs.
+	InternalLocal bool
+	// HasEndpoints tells that an endpoint is ready, or terminating and still serving, anywhere. It is known only if
+	// there are BGPAdvertisements.
+	HasEndpoints bool
 }
 
 // Node is a node of the cluster.
@@ -40,6 +55,9 @@ type Node struct {
 	Excluded string
 	// Reluctant says why the node announces only if no other can; "" if it is as good as any.
 	Reluctant string
+	// Leaving says why routers should send nothing more to the node; "" if it stays. Other than Reluctant it is a will,
+	// not a weakness: routers see themselves whether a node can be reached.
+	Leaving string
 }
 
 // Life is how the speaker of a node stands.

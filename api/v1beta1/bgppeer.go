@@ -85,13 +85,6 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	PeerPort int32 `json:"peerPort,omitempty"`
 
-	// The TCP port on which to accept the peer's connection too. Without it only the node connects, and the port is
-	// free for another BGP daemon.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=65535
-	ListenPort int32 `json:"listenPort,omitempty"`
-
 	// The address to connect from. It must be one of the node's, so a peer that has it selects one node by
 	// nodeSelectors.
 	// +optional

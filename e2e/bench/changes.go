@@ -14,28 +14,57 @@ import (
 )
 
 // arrivalPatience is how long a change may take to the kernel.
-const arrivalPatience = 10 * time.Minute
+const arrivalPatience = 2 * time.Minute
 
-// sightings notes when a watcher of the API server sees a change.
+// sightings notes when a watcher of the API server sees a change of one EndpointSlice.
 type sightings struct {
-	watch watch.Interface
+	plane *plane
+	name  string
 	seen  chan time.Time
 }
 
+// sightings watches until ctx ends.
 func (p *plane) sightings(ctx context.Context, name string) (*sightings, error) {
-	w, err := p.client.DiscoveryV1().EndpointSlices(crowdNamespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	s := &sightings{plane: p, name: name, seen: make(chan time.Time, 1000)}
+	w, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go s.run(ctx, w)
+	return s, nil
+}
+
+func (s *sightings) open(ctx context.Context) (watch.Interface, error) {
+	w, err := s.plane.client.DiscoveryV1().EndpointSlices(crowdNamespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + s.name})
 	if err != nil {
 		return nil, fmt.Errorf("watch EndpointSlices: %w", err)
 	}
-	s := &sightings{watch: w, seen: make(chan time.Time, 1000)}
-	go func() {
+	return w, nil
+}
+
+// run watches again when the API server ends a watch.
+func (s *sightings) run(ctx context.Context, w watch.Interface) {
+	for {
 		for event := range w.ResultChan() {
 			if event.Type == watch.Modified {
 				s.seen <- time.Now()
 			}
 		}
-	}()
-	return s, nil
+		var err error
+		if w, err = s.open(ctx); err != nil {
+			return
+		}
+	}
+}
+
+// next returns when the next change was seen; not ok if it was not seen within a moment.
+func (s *sightings) next() (time.Time, bool) {
+	select {
+	case at := <-s.seen:
+		return at, true
+	case <-time.After(time.Second):
+		return time.Time{}, false
+	}
 }
 
 // changes measures single changes of one Service in the middle, in turns: kube-proxy collects
@@ -67,11 +96,12 @@ func (b *bench) changeTimes(ctx context.Context, x *proxy, to *proxyFigures, ser
 		return err
 	}
 	defer func() { _ = a.close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	s, err := b.plane.sightings(ctx, crowdSlice(service).Name)
 	if err != nil {
 		return err
 	}
-	defer s.watch.Stop()
 	slice, err := b.plane.slice(ctx, service)
 	if err != nil {
 		return err
@@ -93,7 +123,9 @@ func (b *bench) changeTimes(ctx context.Context, x *proxy, to *proxyFigures, ser
 			return err
 		}
 		to.write = append(to.write, at.Sub(wrote).Seconds())
-		to.event = append(to.event, at.Sub(<-s.seen).Seconds())
+		if seen, ok := s.next(); ok {
+			to.event = append(to.event, at.Sub(seen).Seconds())
+		}
 	}
 	if err := x.quiet(ctx); err != nil {
 		return err
