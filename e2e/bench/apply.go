@@ -41,7 +41,7 @@ func (b *bench) applies(n int) (samples, error) {
 		if err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		table, err := nft.Open(slog.New(slog.DiscardHandler), nil)
 		if err != nil {
 			return err

@@ -23,26 +23,27 @@ func (b *bench) profiled(ctx context.Context, x *proxy, file, query string) (wai
 func (b *bench) fetchProfile(ctx context.Context, file, query string) error {
 	const metricsPort = 7480
 	url := fmt.Sprintf("http://192.168.%d.2:%d/debug/pprof/%s", b.fairlead.number, metricsPort, query)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return fmt.Errorf("ask for a profile: %w", err)
-	}
-	var response *http.Response
-	err = eventually(ctx, 10*time.Second, "the speaker serves profiles", func() error {
-		var err error
-		response, err = http.DefaultClient.Do(request)
-		return err
+	return eventually(ctx, 10*time.Second, "the speaker serves profiles", func() error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return fmt.Errorf("ask for a profile: %w", err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return fmt.Errorf("ask for a profile: %w", err)
+		}
+		defer response.Body.Close()
+		return b.keep(file, response.Body)
 	})
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
+}
+
+func (b *bench) keep(file string, from io.Reader) error {
 	to, err := os.Create(filepath.Join(b.profile, file))
 	if err != nil {
 		return fmt.Errorf("keep a profile: %w", err)
 	}
 	defer to.Close()
-	if _, err := io.Copy(to, response.Body); err != nil {
+	if _, err := io.Copy(to, from); err != nil {
 		return fmt.Errorf("keep a profile: %w", err)
 	}
 	return nil
