@@ -28,7 +28,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
-	if count, err := testutil.GatherAndCount(registry); err != nil || count != 21 {
-		t.Errorf("%d metrics, %v; want 21", count, err)
+	if count, err := testutil.GatherAndCount(registry); err != nil || count != 31 {
+		t.Errorf("%d metrics, %v; want 31", count, err)
 	}
 }
