@@ -57,7 +57,9 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 		return s, err
 	}
 	for _, pool := range pools.Items {
-		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
+		kept := v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec}
+		kept.DeletionTimestamp = pool.DeletionTimestamp
+		s.Pools = append(s.Pools, kept)
 	}
 	for _, l2 := range advertisements.Items {
 		s.L2 = append(s.L2, v1beta1.L2Advertisement{ObjectMeta: nameAndLabels(&l2), Spec: l2.Spec})
