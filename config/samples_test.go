@@ -28,10 +28,7 @@ func documents(t *testing.T, path string) [][]byte {
 // checkAdmitted asserts that the API server would take an object of ours, every field of it.
 func checkAdmitted(t *testing.T, document []byte) {
 	t.Helper()
-	var object map[string]any
-	if err := yaml.Unmarshal(document, &object); err != nil {
-		t.Fatal(err)
-	}
+	object := decode(t, document)
 	kind, _ := object["kind"].(string)
 	crd, ok := readCRDs(t)[kind]
 	if !ok {
