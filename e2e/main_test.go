@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,8 +29,11 @@ import (
 // labBinary is e2e/lab, built once for all tests; checkout is the folder with go.mod.
 var labBinary, checkout string
 
-// cluster reads and writes the lab's API server.
-var cluster client.Client
+// cluster reads and writes the lab's API server; clusterConfig says where it is.
+var (
+	cluster       client.Client
+	clusterConfig *rest.Config
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -82,6 +86,7 @@ func setUp(dir string) error {
 	if err := v1beta1.AddToScheme(scheme); err != nil {
 		return err
 	}
+	clusterConfig = config
 	cluster, err = client.New(config, client.Options{Scheme: scheme})
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -22,6 +23,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/fairlead/fairlead/speaker/health"
@@ -72,6 +74,7 @@ type speaker struct {
 	bells   bells
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	pace    *pace // of announcing
 }
 
 // run starts two halves that do not wait for each other: announcing works from
@@ -87,6 +90,7 @@ func (s *speaker) run(ctx context.Context) error {
 	a.report = f.report
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return s.pace.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
 	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
@@ -204,7 +208,9 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 			return nil, fmt.Errorf("wire the speaker: %w", err)
 		}
 	}
-	return mgr, watchAll(ctx, mgr.GetCache(), s.bells, serviceCIDRs)
+	paced := s.bells
+	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	return mgr, watchAll(ctx, mgr.GetCache(), paced, serviceCIDRs)
 }
 
 func newManager(o options) (manager.Manager, error) {
@@ -216,7 +222,7 @@ func newManager(o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	cached, err := cacheOptions(o.namespace)
+	cached, err := cacheOptions(o.namespace, o.node)
 	if err != nil {
 		return nil, err
 	}
@@ -237,19 +243,22 @@ func (s *speaker) forwarding() *forwarding {
 	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
-	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
-	f.healthz, f.sysctls = s.options.healthz.String(), s.options.procSysNet
+	f.health = health.New(health.Options{
+		Log: s.log, Now: time.Now, Metrics: promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}),
+	})
+	f.healthz, f.status, f.sysctls = s.options.healthz.String(), s.options.proxyStatus, s.options.procSysNet
 	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
-	others := newProxies(linkNames, func() bool { state := f.state.Load(); return state != nil && state.Active })
-	f.others = others.find
+	others := newProxies("http://127.0.0.1:10249/proxyMode", "http://127.0.0.1:10256/healthz")
+	f.others, f.traces = others.find, others.traces
 	return f
 }
 
 func (s *speaker) announcing() *announcing {
+	s.pace = newPace(s.bells.announce)
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, dead: s.silent.set,
+		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
 	}

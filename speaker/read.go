@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
@@ -217,5 +218,21 @@ func (r *reader) translate(ctx context.Context, key string, node forward.Node) (
 	if err != nil {
 		return translation{}, err
 	}
-	return translation{Result: forward.Service(svc, found, node, nft.Random), Balancers: balancerAddresses(svc)}, nil
+	how, problems := pick(svc)
+	result := forward.Service(svc, found, node, how)
+	result.Reasons = append(result.Reasons, problems...)
+	return translation{Result: result, Balancers: balancerAddresses(svc)}, nil
+}
+
+// pick is how a Service wants its endpoints chosen.
+func pick(svc *corev1.Service) (nft.Pick, []forward.Reason) {
+	asked, problems := config.ReadSelection(svc)
+	var reasons []forward.Reason
+	for _, p := range problems {
+		reasons = append(reasons, forward.Reason{Code: p.Reason, Message: p.Message})
+	}
+	if asked == config.ConsistentHash {
+		return nft.Hash, reasons
+	}
+	return nft.Random, reasons
 }

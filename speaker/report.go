@@ -26,22 +26,28 @@ type problem struct {
 // mostProblems bounds how many problems a Speaker object lists.
 const mostProblems = 100
 
-// forwardProblems lists what is not, or not fully, forwarded, sorted.
-func forwardProblems(reasons map[string][]forward.Reason, contests []nft.Contest) []problem {
-	var found []problem
+// forwardProblems lists what is not, or not fully, forwarded, sorted. It is never nil.
+func forwardProblems(reasons map[string][]forward.Reason) []problem {
+	found := []problem{}
 	for key, list := range reasons {
 		for _, reason := range list {
 			found = append(found, problem{"service/" + key, reason.Code, reason.Message})
 		}
 	}
+	slices.SortFunc(found, compareProblems)
+	return slices.Compact(found)
+}
+
+// contestProblems lists the Services that want what another has.
+func contestProblems(contests []nft.Contest) []problem {
+	var found []problem
 	for _, contest := range contests {
 		for _, loser := range contest.Losers {
 			found = append(found, problem{"service/" + loser, v1beta1.ReasonFrontendTaken, fmt.Sprintf(
 				"%s belongs to Service %s, which had it first: give one of them another address or port", contest.Frontend, contest.Winner)})
 		}
 	}
-	slices.SortFunc(found, compareProblems)
-	return slices.Compact(found)
+	return found
 }
 
 func compareProblems(a, b problem) int {
@@ -63,6 +69,7 @@ func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
 		problems = append(problems, announceProblems(*a)...)
 	}
 	slices.SortFunc(problems, compareProblems)
+	problems = slices.Compact(problems)
 	status.Counts = v1beta1.SpeakerCounts{
 		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
 	}

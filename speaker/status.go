@@ -41,8 +41,6 @@ type statusWriter struct {
 func (s *statusWriter) run(ctx context.Context) error {
 	tick := time.NewTicker(countsEvery)
 	defer tick.Stop()
-	pause := time.NewTicker(statusEvery)
-	defer pause.Stop()
 	var again <-chan time.Time
 	for {
 		select {
@@ -53,6 +51,7 @@ func (s *statusWriter) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		again = nil
+		began := time.Now()
 		if err := s.write(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("write the Speaker object", "error", err)
 			again = time.After(statusRetry)
@@ -60,7 +59,7 @@ func (s *statusWriter) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pause.C:
+		case <-time.After(max(statusEvery, rest(time.Since(began), statusRest, statusRestMost))):
 		}
 	}
 }
@@ -98,7 +97,7 @@ func (s *statusWriter) due(want v1beta1.SpeakerStatus) bool {
 
 // withoutCounts leaves out what changes with every endpoint.
 func withoutCounts(status v1beta1.SpeakerStatus) v1beta1.SpeakerStatus {
-	status.Conditions = nil
+	status.Conditions, status.Counts = nil, v1beta1.SpeakerCounts{}
 	if status.Forwarding != nil {
 		f := *status.Forwarding
 		f.Generation, f.Services, f.Endpoints, f.LastSync = 0, 0, 0, nil

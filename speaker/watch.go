@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -32,7 +33,7 @@ type bells struct {
 }
 
 // cacheOptions keep out of memory what the speaker never reads.
-func cacheOptions(namespace string) (cache.Options, error) {
+func cacheOptions(namespace, node string) (cache.Options, error) {
 	notHeadless, err := labels.NewRequirement(corev1.IsHeadlessService, selection.DoesNotExist, nil)
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("select EndpointSlices: %w", err)
@@ -42,6 +43,7 @@ func cacheOptions(namespace string) (cache.Options, error) {
 		ByObject: map[client.Object]cache.ByObject{
 			&discoveryv1.EndpointSlice{}: {Label: labels.NewSelector().Add(*notHeadless)},
 			&corev1.Node{}:               {Transform: stripNode},
+			&v1beta1.Speaker{}:           {Field: fields.OneTermEqualSelector("metadata.name", node)}, // the one it writes
 			&corev1.Pod{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(speakerLabels),
@@ -116,7 +118,6 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 		{&v1beta1.BGPAdvertisement{}, announce},
 		{&v1beta1.BFDProfile{}, announce},
 		{&v1beta1.Community{}, announce},
-		{&v1beta1.Speaker{}, announce},
 	}
 	for _, w := range watches {
 		if err := watch(ctx, informers, w.object, w.changed); err != nil {

@@ -145,6 +145,8 @@ const (
 	ReasonLinkUnusable = "LinkUnusable"
 	// ReasonFrontendTaken means another Service has the same address, protocol and port, and had it first.
 	ReasonFrontendTaken = "FrontendTaken"
+	// ReasonBackendSelectionInvalid means the Service's annotation backend-selection has a value that nobody knows.
+	ReasonBackendSelectionInvalid = "BackendSelectionInvalid"
 	// ReasonHealthCheckFailed means a port for health checks could not be opened.
 	ReasonHealthCheckFailed = "HealthCheckFailed"
 	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.

@@ -118,12 +118,17 @@ func containerdProgram(h host) program {
 	return program{Host: h, Name: "containerd", Args: []string{"/usr/bin/containerd", "--config", hostState + "/containerd.toml"}}
 }
 
-func kubeletProgram(h host, bin string) program {
+// kubeletProgram reports both addresses of the node, or the IPv4 address alone.
+func kubeletProgram(h host, bin string, onlyV4 bool) program {
 	v4, v6 := h.NICs[0].Subnet.addresses(h.NICs[0].Last)
+	addresses := v4.String()
+	if !onlyV4 {
+		addresses += "," + v6.String()
+	}
 	return program{Host: h, Name: "kubelet", Args: []string{
 		filepath.Join(bin, "kubelet"),
 		"--config=" + hostState + "/kubelet.yaml", "--kubeconfig=" + pki + "kubelet.conf",
-		"--hostname-override=" + h.Name, "--node-ip=" + v4.String() + "," + v6.String(),
+		"--hostname-override=" + h.Name, "--node-ip=" + addresses,
 	}}
 }
 

@@ -26,7 +26,7 @@ type watched struct {
 }
 
 // up brings the lab up. A lab that is up and well is left alone.
-func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
+func (l lab) up(ctx context.Context, want settings, p *progress) error {
 	if err := l.mayClaim(); err != nil {
 		return err
 	}
@@ -35,8 +35,8 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 		return err
 	}
 	well, why := l.well(ctx, have)
-	if well && have.KubeProxy != kubeProxy {
-		return fmt.Errorf("the lab is up with --kube-proxy=%q and keeps that: `go run ./e2e/lab down` first", have.KubeProxy)
+	if well && !have.sameLab(want) {
+		return fmt.Errorf("the lab is up with --kube-proxy=%q --ipv4-nodes=%v and keeps that: `go run ./e2e/lab down` first", have.KubeProxy, have.IPv4Nodes)
 	}
 	if well {
 		p.printf("The lab is up already.\n")
@@ -48,16 +48,16 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 			return err
 		}
 	}
-	return l.upAnew(ctx, kubeProxy, p)
+	return l.upAnew(ctx, want, p)
 }
 
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
 // as it is, to be looked at.
-func (l lab) upAnew(ctx context.Context, kubeProxy string, p *progress) error {
+func (l lab) upAnew(ctx context.Context, want settings, p *progress) error {
 	if err := l.claim(); err != nil {
 		return err
 	}
-	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: kubeProxy}, progress: p}
+	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: want.KubeProxy, IPv4Nodes: want.IPv4Nodes}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
 		return nil
@@ -96,7 +96,7 @@ func (u *launch) launch(ctx context.Context) error {
 	if err := installPackages(ctx, u.progress, u.KubeProxy); err != nil {
 		return err
 	}
-	bin, err := u.buildBinaries(ctx, u.progress)
+	bin, err := u.buildBinaries(ctx, u.progress, targets())
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (u *launch) startKubelets(ctx context.Context) error {
 		return err
 	}
 	for _, h := range nodes() {
-		if err := u.startProgram(kubeletProgram(h, u.Bin)); err != nil {
+		if err := u.startProgram(kubeletProgram(h, u.Bin, u.IPv4Nodes)); err != nil {
 			return err
 		}
 		if u.KubeProxy == "" {

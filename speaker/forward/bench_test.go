@@ -38,7 +38,7 @@ func BenchmarkConnect(b *testing.B) {
 				ns, _ := l.source(c.from)
 				l.in(ns, func() error {
 					for b.Loop() {
-						if out := dialOnce(netip.Addr{}, c.to); out.failure != "" {
+						if out := dialOnce(longPatience, netip.Addr{}, c.to); out.failure != "" {
 							return fmt.Errorf("%s: %s", c.to, out.failure)
 						}
 					}

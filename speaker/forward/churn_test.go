@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -39,7 +38,7 @@ func TestChurn(t *testing.T) {
 			done := tally{fail: map[string]int{}}
 			_ = tryIn(l.pod, func() error {
 				for !stop.Load() {
-					if out := dialOnce(netip.Addr{}, netip.AddrPortFrom(addr, 80).String()); out.failure != "" {
+					if out := dialOnce(longPatience, netip.Addr{}, netip.AddrPortFrom(addr, 80).String()); out.failure != "" {
 						done.fail[out.failure]++
 					}
 					done.n++
@@ -85,51 +84,6 @@ func neighbour(i int) nft.Service {
 	return s
 }
 
-// TestHashAgrees: two nodes that know the same endpoints choose alike for the
-// same client, and do not choose the same for all clients.
-func TestHashAgrees(t *testing.T) {
-	hash := func(target *nft.Target) { target.Pick = nft.Hash }
-	var choices [2][]string
-	for i := range choices {
-		l := newLab(t)
-		for _, a := range hereAddrs {
-			l.hear(l.here, a, 53)
-		}
-		table := l.fresh()
-		l.apply(table, map[string]nft.Service{"a/b": simple(nft.UDP, 53, hash, "10.244.1.1:53", "10.244.1.2:53", "10.244.1.3:53")})
-		l.in(l.pod, func() error {
-			for _, addr := range both(vip) {
-				for port := range 20 {
-					choices[i] = append(choices[i], fromPort(40000+port, netip.AddrPortFrom(addr, 53).String()))
-				}
-			}
-			return nil
-		})
-	}
-	seen := map[string]bool{}
-	for i, one := range choices[0] {
-		seen[one] = true
-		if other := choices[1][i]; one != other {
-			t.Errorf("client %d: one node chose %s, the other %s", i, one, other)
-		}
-	}
-	if len(seen) != 6 {
-		t.Errorf("only %v were chosen", seen)
-	}
-}
-
-// fromPort sends a datagram from a port and says who answered.
-func fromPort(port int, to string) string {
-	d := net.Dialer{LocalAddr: &net.UDPAddr{Port: port}}
-	c, err := d.Dial("udp", to)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = c.Close() }()
-	out := ask(c)
-	return out.endpoint + out.failure
-}
-
 // TestSCTP sends the first packet of an association to a Service. There need
 // be no SCTP sockets for it to arrive with the endpoint's port.
 func TestSCTP(t *testing.T) {
@@ -139,15 +93,12 @@ func TestSCTP(t *testing.T) {
 	ear := -1
 	l.in(l.here, func() error {
 		var err error
-		if ear, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_SCTP); err != nil {
-			return err
-		}
-		limit := unix.NsecToTimeval(patience.Nanoseconds())
-		return unix.SetsockoptTimeval(ear, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+		ear, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_SCTP)
+		return err
 	})
 	defer unix.Close(ear)
 	l.in(l.pod, func() error { return sendInit(netip.MustParseAddrPort(vip + ":80")) })
-	if !hears(ear, 8080) {
+	if !hears(longPatience, ear, 8080) {
 		t.Error("the association's first packet did not arrive at the endpoint's port")
 	}
 }

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,9 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -146,6 +143,12 @@ func (l *lab) wire() {
 		l.sysctl(ns, "ipv6/conf/all/accept_dad", "0")
 		l.sysctl(ns, "ipv6/conf/default/accept_dad", "0")
 		l.up(ns, "lo")
+	}
+	// The client stands for a router, too: what a node does not know and sends
+	// on must not teach it that a Service's address is on the line.
+	for _, name := range []string{"all", "default"} {
+		l.sysctl(l.client, "ipv4/conf/"+name+"/accept_redirects", "0")
+		l.sysctl(l.client, "ipv6/conf/"+name+"/accept_redirects", "0")
 	}
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		l.sysctl(ns, "ipv4/ip_forward", "1")
@@ -330,61 +333,6 @@ func answer(c net.Conn) {
 			return
 		}
 	}
-}
-
-// patience is how long a packet may take before it counts as dropped. It is less than
-// the second after which TCP sends again.
-const patience = 400 * time.Millisecond
-
-// outcome is what became of one try.
-type outcome struct {
-	endpoint, seen string // host:port that answered, host it saw
-	failure        string // "refused", "dropped", or an error
-}
-
-// dialOnce tries a TCP connection from an address, or from any if that is not valid.
-func dialOnce(from netip.Addr, to string) outcome {
-	d := net.Dialer{Timeout: patience}
-	if from.IsValid() {
-		d.LocalAddr = &net.TCPAddr{IP: from.AsSlice()}
-	}
-	c, err := d.Dial("tcp", to)
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return outcome{failure: "refused"}
-	case timedOut(err):
-		return outcome{failure: "dropped"}
-	case err != nil:
-		return outcome{failure: err.Error()}
-	}
-	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return outcome{failure: err.Error()}
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		return outcome{failure: "dropped"}
-	}
-	return parseAnswer(line)
-}
-
-func timedOut(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-func parseAnswer(line string) outcome {
-	var local, peer string
-	if _, err := fmt.Sscanf(line, "%s %s", &local, &peer); err != nil {
-		return outcome{failure: fmt.Sprintf("strange answer %q", line)}
-	}
-	from := netip.MustParseAddrPort(peer)
-	return outcome{endpoint: unmap(local), seen: from.Addr().Unmap().String()}
-}
-
-func unmap(s string) string {
-	a := netip.MustParseAddrPort(s)
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
 }
 
 // table opens the node's forwarding table.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/vishvananda/netns"
@@ -101,7 +102,7 @@ func (l *lab) probe(line string, turn func(string) string) {
 			expect[i] = target(e, turn)
 		}
 	}
-	got := l.gather(from, proto, to, len(expect)-1, turn)
+	got := l.gather(from, proto, to, len(expect)-1, slices.Contains(expect, "dropped"), turn)
 	slices.Sort(expect)
 	if !slices.Equal(got, expect) {
 		l.t.Errorf("%s: got %v", line, got)
@@ -119,10 +120,14 @@ func target(s string, turn func(string) string) string {
 
 // gather asks until as many endpoints answered as are expected, and then some
 // more, and says all that was seen.
-func (l *lab) gather(from, proto, to string, expected int, turn func(string) string) []string {
+func (l *lab) gather(from, proto, to string, expected int, dropped bool, turn func(string) string) []string {
 	l.t.Helper()
 	ns, self := l.source(from)
 	local, _ := netip.ParseAddr(turn(self))
+	limit := longPatience
+	if dropped {
+		limit = patience
+	}
 	seen := map[string]bool{}
 	l.in(ns, func() error {
 		for i := range tries {
@@ -132,7 +137,7 @@ func (l *lab) gather(from, proto, to string, expected int, turn func(string) str
 			if seen["refused"] || seen["dropped"] {
 				break
 			}
-			out := once(proto, local, to)
+			out := once(limit, proto, local, to)
 			switch {
 			case out.failure != "":
 				seen[out.failure] = true
@@ -156,11 +161,11 @@ func (l *lab) gather(from, proto, to string, expected int, turn func(string) str
 	return got
 }
 
-func once(proto string, from netip.Addr, to string) outcome {
+func once(limit time.Duration, proto string, from netip.Addr, to string) outcome {
 	if proto == "udp" {
-		return askOnce(from, to)
+		return askOnce(limit, from, to)
 	}
-	return dialOnce(from, to)
+	return dialOnce(limit, from, to)
 }
 
 func (l *lab) source(name string) (netns.NsHandle, string) {

@@ -66,7 +66,7 @@ func (l *lab) open(n int, to string) []net.Conn {
 	var all []net.Conn
 	l.in(l.client, func() error {
 		for range n {
-			c, err := net.DialTimeout("tcp", to, patience)
+			c, err := net.DialTimeout("tcp", to, longPatience)
 			if err != nil {
 				return err
 			}

@@ -117,7 +117,7 @@ func (l *lab) settled(t *testing.T, turn func(string) string, when string) {
 		ns, _ := l.source(who)
 		for _, to := range tos {
 			l.in(ns, func() error {
-				if out := dialOnce(netip.Addr{}, target(to, turn)); out.failure != "" {
+				if out := dialOnce(longPatience, netip.Addr{}, target(to, turn)); out.failure != "" {
 					t.Errorf("%s: %s to %s: %s", when, who, to, out.failure)
 				}
 				return nil
@@ -135,7 +135,7 @@ func (l *lab) traffic(t *testing.T, turn func(string) string) (stop func()) {
 		_ = tryIn(ns, func() error {
 			for i := 0; !ended.Load(); i++ {
 				to := target(tos[i%len(tos)], turn)
-				if out := dialOnce(netip.Addr{}, to); out.failure != "" {
+				if out := dialOnce(longPatience, netip.Addr{}, to); out.failure != "" {
 					seen[to+" "+out.failure]++
 				}
 			}
@@ -188,13 +188,13 @@ func TestStaleNodePort(t *testing.T) {
 			return err
 		})
 		defer func() { _ = c.Close() }()
-		if out := ask(c); out.endpoint != in("10.244.1.1:53") {
+		if out := ask(longPatience, c); out.endpoint != in("10.244.1.1:53") {
 			t.Errorf("first: %+v", out)
 		}
 		if rep := put("10.244.2.1:53"); rep.Connections != 1 {
 			t.Errorf("%d connections forgotten", rep.Connections)
 		}
-		if out := ask(c); out.endpoint != in("10.244.2.1:53") {
+		if out := ask(longPatience, c); out.endpoint != in("10.244.2.1:53") {
 			t.Errorf("then: %+v", out)
 		}
 	})

@@ -98,17 +98,30 @@ func (c *changes) net() (del, add []element) {
 // inOrder splits the plan in three: what must be there before a packet is led to
 // it, what leads packets, and what nothing leads to any more. A packet on its
 // way through the rules sees a commit from one lookup to the next: if it found its token just
-// before, then what the token stands for must still be there just after. And
-// the kernel shows new ranges only at the end of their commit, after the
-// tokens that guard frontends with them.
+// before, then what the token stands for must still be there just after. The
+// rules of a chain it sees as they were when it came: a chain that is newer than
+// that is empty for it, and it would go on untranslated, with all of its
+// connection. And the kernel shows new ranges only at the end of their commit,
+// after the tokens that guard frontends with them.
 func (c *changes) inOrder() []*changes {
 	del, add := c.net()
 	before, lead, after := &changes{settled: true}, &changes{settled: true}, &changes{settled: true}
-	lead.recreate, lead.create, lead.chains, after.gone = c.recreate, c.create, c.chains, c.gone
+	lead.recreate, lead.create, after.gone = c.recreate, c.create, c.gone
+	for _, ch := range c.chains {
+		if ch.exists || c.makes(ch.family) {
+			lead.chains = append(lead.chains, ch)
+		} else {
+			before.chains = append(before.chains, ch)
+		}
+	}
+	deleted := make(map[slot]bool, len(del))
+	for _, e := range del {
+		deleted[e.slot] = true
+	}
 	added := make(map[slot]bool, len(add))
 	for _, e := range add {
 		added[e.slot] = true
-		if e.set == allowedSources && len(c.create)+len(c.recreate) == 0 {
+		if e.set.comesFirst() && !deleted[e.slot] && !c.makes(e.family) {
 			before.add = append(before.add, e)
 		} else {
 			lead.add = append(lead.add, e)
@@ -122,6 +135,11 @@ func (c *changes) inOrder() []*changes {
 		}
 	}
 	return []*changes{before, lead, after}
+}
+
+// makes tells whether the plan makes a family's table: no packet is in it yet.
+func (c *changes) makes(f family) bool {
+	return slices.Contains(c.create, f) || slices.Contains(c.recreate, f)
 }
 
 // String is the plan for people and tests, one line per step.

@@ -95,8 +95,31 @@ func TestRing(t *testing.T) {
 	})
 }
 
+// TestRingGrows: few flows change endpoint when one comes or goes, also where
+// the ring gets another size.
+func TestRingGrows(t *testing.T) {
+	most := ringSizes[len(ringSizes)-1]
+	for _, n := range []int{2, 3, 11, 12, 50, 51, 52, 203, 204, 250} {
+		all := member(0, n+1).Targets[0].Endpoints
+		before, after := ring(all[:n]), ring(all)
+		come, moved := 0, 0
+		for flow := range most {
+			was, is := before[flow/(most/uint32(len(before)))], after[flow/(most/uint32(len(after)))]
+			switch {
+			case is == all[n]:
+				come++
+			case is != was:
+				moved++
+			}
+		}
+		if share := int(most) / (n + 1); come < share*19/20 || come > share*21/20 || moved > int(most)/12 {
+			t.Errorf("from %d to %d endpoints: %d of %d flows go to the new one, %d move among the others", n, n+1, come, most, moved)
+		}
+	}
+}
+
 func TestRingSizes(t *testing.T) {
-	for n, want := range map[int]uint32{1: 251, 12: 251, 13: 1021, 51: 1021, 52: 4093, 205: 16381, 20000: 16381} {
+	for n, want := range map[int]uint32{1: 256, 12: 256, 13: 1024, 51: 1024, 52: 4096, 205: 16384, 20000: 16384} {
 		if got := ringSize(n); got != want {
 			t.Errorf("%d endpoints: %d slots, want %d", n, got, want)
 		}
@@ -280,5 +303,23 @@ func TestPrepareKernel(t *testing.T) {
 	}
 	if got := PrepareKernel(filepath.Join(base, "none"), 2); len(got.Problems) == 0 {
 		t.Error("nothing could be set, and no problem")
+	}
+}
+
+// TestAnnouncedChangesAlone adds one announced address to many, and takes one of them: nothing else is touched.
+func TestAnnouncedChangesAlone(t *testing.T) {
+	var many []netip.Addr
+	for i := range 1000 {
+		many = append(many, netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
+	}
+	st, s := newState(), sampleStatic
+	s.AnswerEcho, s.Announced, s.Echo = true, many, many
+	st.setStatic(s)
+	st.plan = &changes{}
+	s.Announced = append(many[1:len(many):len(many)], netip.MustParseAddr("fd00::1"))
+	s.Echo = s.Announced
+	st.setStatic(s)
+	if have, want := len(st.plan.events), 4; have != want {
+		t.Errorf("%d elements change, want %d: one of two sets goes, one of two sets comes", have, want)
 	}
 }

@@ -178,8 +178,8 @@ type Report struct {
 	// counts the entries of all targets.
 	Services, Frontends, Endpoints int
 	// Transactions is 0 if the kernel already held the wish, else from 1 to 3: one
-	// that leads packets by the new wish, one before it for new source ranges,
-	// and one after it for what nothing leads to any more.
+	// that leads packets by the new wish, one before it for new chains and source
+	// ranges, and one after it for what nothing leads to any more.
 	Transactions int
 	// Added and Deleted count elements in the transaction, Rules its rules.
 	Added, Deleted, Rules int

@@ -67,6 +67,9 @@ func (id setID) isBehindToken() bool {
 	return id.isVerdictMap() || id == endpoints || id == allowedSources || id == hairpin
 }
 
+// comesFirst tells whether new elements are there before a token leads to them.
+func (id setID) comesFirst() bool { return id.isVerdictMap() || id == allowedSources }
+
 // isOthers tells whether somebody else than the Table keeps the elements: packets or Relays.
 func (id setID) isOthers() bool { return id == affinity || id == relays }
 

@@ -155,23 +155,25 @@ func byAge(services map[string]Service) []string {
 }
 
 // packetTime is how long a packet may be on its way through the rules before
-// what it was led to is taken away. That takes microseconds, but the processor of
+// what it was led to is taken away, or after it came in when there were other chains. That takes microseconds, but the processor of
 // a busy virtual machine may stand still in the middle of it.
 const packetTime = time.Millisecond
 
 // commit sends a plan: one transaction for all that packets are led by; before it
-// one with new source ranges, if there are any, and after it one that takes away what nothing leads to any more.
+// one with what they are led to, if some of that is new, and after it one that takes away what nothing leads to any more.
 func (t *Table) commit(plan *changes) (Report, error) {
 	var rep Report
+	settling := false
 	for _, part := range plan.inOrder() {
 		b := newBatch(t.wire)
 		added, deleted, rules := b.write(part)
 		if b.empty() {
 			continue
 		}
-		if rep.Transactions > 0 && added == 0 {
+		if settling || (rep.Transactions > 0 && added == 0) {
 			<-time.After(packetTime)
 		}
+		settling = len(part.chains) > 0
 		rep.Added, rep.Deleted, rep.Rules = rep.Added+added, rep.Deleted+deleted, rep.Rules+rules
 		rep.Transactions++
 		if err := t.send(b, added+deleted); err != nil {
