@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,8 +50,9 @@ func checkAdmitted(t *testing.T, document []byte) {
 
 // TestMetalLBManifests asserts that manifests for MetalLB are admitted after the apiVersion was changed.
 func TestMetalLBManifests(t *testing.T) {
+	version := regexp.MustCompile(`apiVersion: metallb.io/.*`) // as in the migration page
 	for _, document := range documents(t, "testdata/metallb.yaml") {
-		checkAdmitted(t, bytes.Replace(document, []byte("metallb.io/v1beta1"), []byte("fairlead.dev/v1beta1"), 1))
+		checkAdmitted(t, version.ReplaceAll(document, []byte("apiVersion: fairlead.dev/v1beta1")))
 	}
 }
 
