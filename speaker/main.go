@@ -26,6 +26,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/fairlead/fairlead/speaker/bfd"
+	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
@@ -61,7 +63,7 @@ func start(ctx context.Context) error {
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
 	s := &speaker{
 		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
-		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1)},
+		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1), peers: make(chan struct{}, 1)},
 	}
 	return s.run(ctx)
 }
@@ -72,6 +74,8 @@ type speaker struct {
 	options options
 	memory  *memory
 	bells   bells
+	crier   crier
+	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
 	pace    *pace // of announcing
@@ -82,16 +86,18 @@ type speaker struct {
 func (s *speaker) run(ctx context.Context) error {
 	s.silent.rung = s.bells.world
 	f, a := s.forwarding(), s.announcing()
+	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
-		have: func() (*forwardState, *announceState) { return f.state.Load(), a.state.Load() },
+		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load()} },
 	}
 	f.report = func() { ring(status.bell) }
-	a.report = f.report
+	a.report, p.report = f.report, f.report
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
 	group.Go(func() error { return s.pace.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
+	group.Go(func() error { return p.run(ctx) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
 	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
 	return group.Wait()
@@ -154,6 +160,9 @@ func (s *speaker) gossipKey(ctx context.Context) []byte {
 	return secret.Data[gossipKeyName]
 }
 
+// eventSource is who our Events are from.
+const eventSource = "fairlead-speaker"
+
 // wireAgain is how long to wait before the API server is tried again.
 const wireAgain = 2 * time.Second
 
@@ -199,7 +208,10 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	goLive := func(ctx context.Context) error { // started once the cache has everything
 		live := read.snapshot
 		s.memory.live.Store(&live)
+		s.words.use(mgr.GetCache())
+		s.crier.to.Store(&crierTo{mgr.GetCache(), mgr.GetEventRecorder(eventSource)})
 		ring(s.bells.announce)
+		ring(s.bells.peers)
 		<-ctx.Done()
 		return nil
 	}
@@ -261,6 +273,17 @@ func (s *speaker) announcing() *announcing {
 		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
+	}
+}
+
+func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
+	s.crier.log, s.crier.node = s.log, s.options.node
+	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
+	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
+	return &peering{
+		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
+		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
+		forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }
 

@@ -54,8 +54,16 @@ func compareProblems(a, b problem) int {
 	return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Message, b.Message))
 }
 
-// report says what a speaker reached. A nil state means that half has not come round yet.
-func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
+// reached is what the loops reached. A nil state means that one has not come round yet.
+type reached struct {
+	forward  *forwardState
+	announce *announceState
+	peers    *peerState
+}
+
+// report says what a speaker reached.
+func report(r reached) v1beta1.SpeakerStatus {
+	f, a := r.forward, r.announce
 	var status v1beta1.SpeakerStatus
 	var problems []problem
 	if f != nil {
@@ -68,10 +76,16 @@ func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
 		status.Links = reportLinks(a.Links)
 		problems = append(problems, announceProblems(*a)...)
 	}
+	if p := r.peers; p != nil {
+		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
+		status.Routes = reportRoutes(p.Plan, p.Sessions)
+		problems = append(problems, routeProblems(p.Plan)...)
+	}
 	slices.SortFunc(problems, compareProblems)
 	problems = slices.Compact(problems)
 	status.Counts = v1beta1.SpeakerCounts{
 		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
+		Peers: establishedPeers(status.Peers),
 	}
 	for _, p := range problems[:min(len(problems), mostProblems)] {
 		status.Problems = append(status.Problems, v1beta1.SpeakerProblem(p))

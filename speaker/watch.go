@@ -29,7 +29,8 @@ var speakerLabels = labels.Set{
 type bells struct {
 	services *dirty        // Services to translate again
 	world    chan struct{} // what all translations depend on
-	announce chan struct{} // what the announcements depend on
+	announce chan struct{} // what the announcements by Layer 2 depend on
+	peers    chan struct{} // what the routes depend on
 }
 
 // cacheOptions keep out of memory what the speaker never reads.
@@ -49,6 +50,7 @@ func cacheOptions(namespace, node string) (cache.Options, error) {
 				Label:      labels.SelectorFromSet(speakerLabels),
 				Transform:  stripPod,
 			},
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}, Transform: stripSecret},
 		},
 	}, nil
 }
@@ -92,15 +94,16 @@ func serviceOf(slice client.Object) string {
 
 // watchAll starts the watches and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
-	world := func(client.Object) { ring(b.world); ring(b.announce) }
-	announce := func(client.Object) { ring(b.announce) }
+	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
+	announce := func(client.Object) { ring(b.announce); ring(b.peers) }
+	layer2 := func(client.Object) { ring(b.announce) }
 	watches := []struct {
 		object  client.Object
 		changed func(client.Object)
 	}{
 		{&corev1.Service{}, func(o client.Object) {
 			b.services.add(client.ObjectKeyFromObject(o).String())
-			ring(b.announce)
+			announce(o)
 		}},
 		{&discoveryv1.EndpointSlice{}, func(o client.Object) {
 			key := serviceOf(o)
@@ -108,10 +111,10 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 			if key == "default/kubernetes" {
 				ring(b.world)
 			}
-			ring(b.announce)
+			announce(o)
 		}},
 		{&corev1.Node{}, world},
-		{&corev1.Pod{}, announce},
+		{&corev1.Pod{}, layer2},
 		{&v1beta1.IPAddressPool{}, announce},
 		{&v1beta1.L2Advertisement{}, announce},
 		{&v1beta1.BGPPeer{}, announce},

@@ -141,8 +141,8 @@ func kubeProxyProgram(h host, bin, mode string) program {
 	}}
 }
 
-// routerPrograms lists the routing daemons of a host, with an empty configuration: packets are forwarded by the
-// kernel, sessions are configured by those who need them (vtysh and birdc find the daemons).
+// routerPrograms lists the routing daemons of a host. BIRD reads its configuration by itself, FRR's comes by loadFRR;
+// tests may give them another one (vtysh and birdc find the daemons).
 func routerPrograms(h host) []program {
 	switch h.Role {
 	case roleFRR:
@@ -157,8 +157,3 @@ func routerPrograms(h host) []program {
 		return nil
 	}
 }
-
-// birdConfig lets BIRD know the interfaces and nothing else.
-const birdConfig = `router id 172.30.0.2;
-protocol device {}
-`

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/docs/routers"
 )
 
 // A launch is one run of `up`.
@@ -166,20 +168,41 @@ func (u *launch) startRouters(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := u.loadFRR(ctx, h); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// loadFRR waits for the daemons and gives them the manual's configuration.
+func (u *launch) loadFRR(ctx context.Context, h host) error {
+	if h.Role != roleFRR {
+		return nil
+	}
+	return u.waitFor(ctx, 30*time.Second, "FRR on "+h.Name, func(ctx context.Context) error {
+		for _, p := range routerPrograms(h) {
+			if _, err := u.output(ctx, h, "test", "-S", "/run/frr/"+p.Name+".vty"); err != nil {
+				return fmt.Errorf("%s does not listen yet: %w", p.Name, err)
+			}
+		}
+		_, err := u.output(ctx, h, "vtysh", "-f", "/etc/frr/frr.conf")
+		return err
+	})
 }
 
 func (u *launch) prepareRouter(ctx context.Context, h host) error {
 	switch h.Role {
 	case roleFRR: // the daemons give up root and then make sockets in /run/frr
-		if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", "vtysh.conf"), nil); err != nil {
-			return err
+		for name, text := range map[string]string{"vtysh.conf": "", "frr.conf": routers.FRR} {
+			if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", name), []byte(text)); err != nil {
+				return err
+			}
 		}
 		_, err := u.output(ctx, h, "install", "-d", "-o", "frr", "-g", "frr", "/run/frr")
 		return err
 	case roleBIRD:
-		if err := writeFile(filepath.Join(u.hostDir(h), "etc-bird", "bird.conf"), []byte(birdConfig)); err != nil {
+		if err := writeFile(filepath.Join(u.hostDir(h), "etc-bird", "bird.conf"), []byte(routers.BIRD)); err != nil {
 			return err
 		}
 		_, err := u.output(ctx, h, "install", "-d", "/run/bird")
