@@ -240,12 +240,29 @@ func (c bgpCase) run(t *testing.T) {
 	create(t, advertisement)
 	c.createPeer(t, newPeer("frr", asn(frr)), c.frrPeer)
 	c.createPeer(t, newPeer("bird", asn(bird)), c.birdPeer)
+	t.Cleanup(func() { explain(t) })
 	c.inTables(t)
 	if _, err := fetch(t.Context(), "remote", url(routed4, "/hostname")); err != nil {
 		t.Error(err)
 	}
 	if c.check != nil {
 		c.check(t)
+	}
+}
+
+// explain shows both ends of the sessions if the test failed.
+func explain(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	for _, args := range [][]string{
+		{"kubectl", "get", "speakers", "-o", `jsonpath={range .items[*]}{.metadata.name}{" "}{.status.peers}{" "}{.status.routes}{"\n"}{end}`},
+		{"exec", "router", "--", "vtysh", "-c", "show bgp ipv4 unicast summary"},
+		{"exec", "router", "--", "vtysh", "-c", "show bgp ipv4 unicast"},
+		{"exec", "router2", "--", "birdc", "show", "route"},
+	} {
+		out, _ := tryLab(context.WithoutCancel(t.Context()), args...) // it is shown as it is
+		t.Logf("%s\n%s", args[len(args)-1], out)
 	}
 }
 

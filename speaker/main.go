@@ -78,13 +78,14 @@ type speaker struct {
 	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	known   known
 	pace    *pace // of announcing
 }
 
 // run starts two halves that do not wait for each other: announcing works from
 // the last known state while there is no API server, all else needs one.
 func (s *speaker) run(ctx context.Context) error {
-	s.silent.rung = s.bells.world
+	s.silent.rung, s.known.rung = s.bells.world, s.bells.peers
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
@@ -270,7 +271,7 @@ func (s *speaker) announcing() *announcing {
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
+		bell: s.bells.announce, pace: s.pace, dead: s.silent.set, know: s.known.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
 	}
@@ -283,7 +284,7 @@ func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
-		forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
+		members: s.known.get, forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }
 
