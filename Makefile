@@ -15,7 +15,7 @@ CONTROLLER_GEN := go tool -modfile=.tools/go.mod controller-gen
 
 .PHONY: help
 help: ## Print the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the controller and the speaker into bin/
@@ -37,6 +37,14 @@ test: tools ## Run every test: unit, real kernel, and end to end on the lab (nee
 test-unit: ## Run the tests that need neither root nor a cluster (under a minute)
 	go test -short ./...
 
+.PHONY: test-kills
+test-kills: tools ## Kill the controller 20 times while 5,000 Services of the lab get their addresses (needs root; half an hour)
+	go test ./e2e -run TestKilled -kill-services 5000 -kills 20 -timeout 90m -v
+
+.PHONY: bench-allocation
+bench-allocation: tools ## Measure how fast 5,000 Services of the lab get addresses, beside a bare client (needs root; half an hour)
+	go test ./e2e -run '^$$' -bench Allocation -benchtime 1x -services 5000 -timeout 90m
+
 .PHONY: test-routers
 test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
 	go test -tags interop ./speaker/bgp ./speaker/bfd
@@ -44,6 +52,10 @@ test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (need
 .PHONY: conformance
 conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
 	@$(LAB) conformance
+
+.PHONY: conformance-sample
+conformance-sample: ## Run a few specs of that suite (two minutes once it is built)
+	@$(LAB) conformance --sample
 
 .PHONY: tools
 tools:

@@ -18,6 +18,9 @@ const (
 	ConditionAnnounced = Group + "/Announced"
 )
 
+// FinalizerPoolInUse stays on a pool for as long as Services hold addresses of it.
+const FinalizerPoolInUse = Group + "/pool-in-use"
+
 // Reasons. A condition, the Event beside it, metrics and logs carry the same one, and each has a page in docs/reasons.
 const (
 	// ReasonPending means nobody has looked at the object yet.
@@ -151,6 +154,8 @@ const (
 	ReasonHealthCheckFailed = "HealthCheckFailed"
 	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.
 	ReasonKernelSetting = "KernelSetting"
+	// ReasonKindMissing means the API server does not serve a kind of this version of Fairlead.
+	ReasonKindMissing = "KindMissing"
 	// ReasonForwardingFailed means the kernel did not take the last change of the forwarding table.
 	ReasonForwardingFailed = "ForwardingFailed"
 	// ReasonAnnouncingFailed means the last round of announcing ended with an error.
