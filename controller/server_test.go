@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,7 @@ func TestOnAPIServer(t *testing.T) {
 	t.Run("another controller's status stays", func(t *testing.T) { checkForeign(t, p) })
 	t.Run("ranges of the cluster itself are refused", func(t *testing.T) { checkTaken(t, p) })
 	t.Run("a cooldown outlives the controller", func(t *testing.T) { checkCooldown(t, p, controller, program) })
+	t.Run("MetalLB's manifests for BGP work after changing one line", func(t *testing.T) { checkBGPManifests(t, p) })
 	t.Run("nothing is written when nothing changes", func(t *testing.T) { checkSilence(t, p) })
 	t.Run("the log has one line for each change and no complaint", func(t *testing.T) { checkLog(t, p) })
 }
@@ -169,6 +171,39 @@ spec:
 	out, err := p.kubectl(t, "", "get", "fairlead", "--no-headers")
 	if err != nil || !strings.Contains(out, "ipaddresspool.fairlead.dev/first-pool   True   Ready   0     261   0     16") {
 		t.Errorf("get fairlead: %v\n%s", err, out)
+	}
+}
+
+// checkBGPManifests applies what is about BGP, and waits until each object says how it stands. Sessions there are none:
+// no speaker runs.
+func checkBGPManifests(t *testing.T, p *plane) {
+	text, err := os.ReadFile("../config/testdata/metallb.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documents []string
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		if strings.Contains(document, "kind: BGP") || strings.Contains(document, "kind: BFD") || strings.Contains(document, "kind: Community") {
+			documents = append(documents, document)
+		}
+	}
+	manifest := regexp.MustCompile(`apiVersion: metallb.io/.*`).ReplaceAllString(strings.Join(documents, "\n---\n"), "apiVersion: fairlead.dev/v1beta1")
+	if out, err := p.kubectl(t, manifest, "apply", "-f", "-"); err != nil {
+		t.Fatalf("apply: %v\n%s", err, out)
+	}
+	const verdict = `--for=jsonpath={.status.conditions[?(@.type=="%s")].status}=%s`
+	for _, wait := range [][]string{
+		{fmt.Sprintf(verdict, "Ready", "True"), "bgppeer/simple", "bgppeer/with-options", "bgppeer/unnumbered", "bgpadvertisement/external", "bfdprofile/full", "community/communities"},
+		{fmt.Sprintf(verdict, "Ready", "False"), "bgppeer/with-secret", "bgpadvertisement/nodes-and-peers"}, // simple is the same router; its peers are not there
+		{fmt.Sprintf(verdict, "Established", "False"), "bgppeer", "--all"},
+	} {
+		if out, err := p.kubectl(t, "", append([]string{"wait", "--timeout=40s"}, wait...)...); err != nil {
+			t.Errorf("wait: %v\n%s", err, out)
+		}
+	}
+	out, err := p.kubectl(t, "", "get", "bgppeer", "with-options", "--no-headers")
+	if want := "with-options   True   Ready   172.30.0.3         0     0     testbfdprofile   "; err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("get bgppeer: %v\n%s, want\n%s", err, out, want)
 	}
 }
 
