@@ -78,6 +78,7 @@ type speaker struct {
 	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	kinds   kinds
 	pace    *pace // of announcing
 }
 
@@ -89,7 +90,7 @@ func (s *speaker) run(ctx context.Context) error {
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
-		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load()} },
+		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load(), s.kinds.lacking()} },
 	}
 	f.report = func() { ring(status.bell) }
 	a.report, p.report = f.report, f.report
@@ -200,7 +201,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
-		answerEcho: o.answerEcho,
+		answerEcho: o.answerEcho, kinds: &s.kinds,
 	}
 	f.read, status.client = read, mgr.GetClient()
 	secrets := mgr.GetAPIReader()
@@ -222,7 +223,28 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	}
 	paced := s.bells
 	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	if err := s.watchKinds(ctx, mgr, paced); err != nil {
+		return nil, err
+	}
 	return mgr, watchAll(ctx, mgr.GetCache(), paced, serviceCIDRs)
+}
+
+// watchKinds watches Fairlead's own kinds, each from when the API server serves it.
+func (s *speaker) watchKinds(ctx context.Context, mgr manager.Manager, b bells) error {
+	mapper, informers := mgr.GetRESTMapper(), mgr.GetCache()
+	if err := s.kinds.ask(mapper); err != nil {
+		return err
+	}
+	if err := s.kinds.watchServed(ctx, informers, b.configured); err != nil {
+		return err
+	}
+	err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		return s.kinds.await(ctx, s.log, mapper, informers, b.configured)
+	}))
+	if err != nil {
+		return fmt.Errorf("wire the speaker: %w", err)
+	}
+	return nil
 }
 
 func newManager(o options) (manager.Manager, error) {

@@ -59,13 +59,14 @@ type reached struct {
 	forward  *forwardState
 	announce *announceState
 	peers    *peerState
+	missing  []string // kinds the API server does not serve, sorted
 }
 
 // report says what a speaker reached.
 func report(r reached) v1beta1.SpeakerStatus {
 	f, a := r.forward, r.announce
 	var status v1beta1.SpeakerStatus
-	var problems []problem
+	problems := kindProblems(r.missing)
 	if f != nil {
 		status.Forwarding = reportForwarding(*f)
 		problems = append(problems, f.Problems...)
@@ -160,6 +161,18 @@ func reportLinks(all []links.Link) []v1beta1.Link {
 		found = append(found, link)
 	}
 	slices.SortFunc(found, func(a, b v1beta1.Link) int { return strings.Compare(a.Name, b.Name) })
+	return found
+}
+
+// kindProblems says which kinds the API server lacks.
+func kindProblems(missing []string) []problem {
+	var found []problem
+	for _, kind := range missing {
+		found = append(found, problem{
+			Object: "customresourcedefinition/" + strings.ToLower(kind), Reason: v1beta1.ReasonKindMissing,
+			Message: fmt.Sprintf("the API server does not know %s, so it is done without: %s", kind, crdRemedy),
+		})
+	}
 	return found
 }
 
