@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -86,6 +87,7 @@ type speaker struct {
 // the last known state while there is no API server, all else needs one.
 func (s *speaker) run(ctx context.Context) error {
 	s.silent.rung = s.bells.world
+	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
@@ -293,13 +295,13 @@ func (s *speaker) announcing() *announcing {
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
 		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
+		cry:  s.crier.cryNews,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
 	}
 }
 
 func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
-	s.crier.log, s.crier.node = s.log, s.options.node
 	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
 	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
 	return &peering{

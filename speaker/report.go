@@ -123,6 +123,7 @@ func reportAddresses(held []hold, states []l2.State) []v1beta1.AnnouncedAddress 
 		found = append(found, v1beta1.AnnouncedAddress{
 			Address: state.Address.String(), Services: h.Verdict.Services, Link: state.Link, MAC: state.MAC.String(),
 			Since: &metav1.Time{Time: state.Since.Truncate(time.Second)}, Reason: h.Verdict.Message,
+			RunnerUp: h.Verdict.RunnerUp,
 		})
 	}
 	slices.SortFunc(found, func(a, b v1beta1.AnnouncedAddress) int { return strings.Compare(a.Address, b.Address) })
@@ -179,7 +180,7 @@ func kindProblems(missing []string) []problem {
 // announceProblems lists the addresses that should be answered for here and are not.
 func announceProblems(a announceState) []problem {
 	var found []problem
-	for _, no := range a.Refused {
+	for _, no := range slices.Concat(a.Refused, a.Contested) {
 		for _, key := range no.Verdict.Services {
 			found = append(found, problem{"service/" + key, no.Reason, no.Message})
 		}
