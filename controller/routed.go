@@ -81,12 +81,12 @@ func (r routed) by(addr netip.Addr) string {
 	if len(nodes) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("BGP from %s to %s", namesText("node", nodes), namesText("peer", peers))
+	return fmt.Sprintf("BGP from %s to %s", fewText("node", nodes), fewText("peer", peers))
 }
 
-// namesText lists a few names. Of many it says that they are many and not how many: were each node named on each
+// fewText lists a few names. Of many it says that they are many and not how many: were each node named on each
 // Service, a node that comes or goes would be a write for every Service there is.
-func namesText(kind string, names map[string]bool) string {
+func fewText(kind string, names map[string]bool) string {
 	const few = 5
 	switch {
 	case len(names) > few:
