@@ -49,6 +49,20 @@ bench-allocation: tools ## Measure how fast 5,000 Services of the lab get addres
 test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
 	go test -tags interop ./speaker/bgp ./speaker/bfd
 
+# How many Services, and how often, make bench measures; see docs/performance.md.
+SIZES ?= 100,1000,10000,30000
+RUNS  ?= 3
+
+.PHONY: bench
+bench: build ## Measure the speaker beside kube-proxy and write docs/performance.md (needs root; about an hour)
+	@$(LAB) build
+	go run ./e2e/bench -sizes $(SIZES) -runs $(RUNS) -page docs/performance.md compare
+
+.PHONY: churn
+churn: build ## Ten minutes of changes and kills under traffic: no connection may fail (needs root)
+	@$(LAB) build
+	go run ./e2e/bench churn
+
 .PHONY: conformance
 conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
 	@$(LAB) conformance
