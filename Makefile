@@ -41,6 +41,10 @@ test-unit: ## Run the tests that need neither root nor a cluster (under a minute
 test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
 	go test -tags interop ./speaker/bgp ./speaker/bfd
 
+.PHONY: conformance
+conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
+	@$(LAB) conformance
+
 .PHONY: tools
 tools:
 	@$(LAB) packages

@@ -42,6 +42,7 @@ var wantRules = map[string][]string{
 	},
 	"ClusterRole/fairlead-speaker": {
 		"discovery.k8s.io/endpointslices: get list watch",
+		"events.k8s.io/events: create patch",
 		"fairlead.dev/bfdprofiles: get list watch",
 		"fairlead.dev/bgpadvertisements: get list watch",
 		"fairlead.dev/bgppeers: get list watch",
@@ -56,7 +57,7 @@ var wantRules = map[string][]string{
 	},
 	"Role/fairlead-system/fairlead-speaker": {
 		"pods: list watch",
-		"secrets[fairlead-gossip]: get",
+		"secrets: get list watch",
 	},
 }
 

@@ -163,7 +163,8 @@ conflictPolicy: Announce`, nil},
 		{"no weight", l2, `preferredNodeSelectors: [{weight: 0, preference: {}}]`, []string{
 			`spec.preferredNodeSelectors[0].weight: spec.preferredNodeSelectors[0].weight in body should be greater than or equal to 1`}},
 		{"an interface name no kernel takes", l2, `interfaces: [averyverylongname]`, []string{
-			`spec.interfaces[0]: may not be more than 15 bytes`}},
+			`spec.interfaces: the name of an interface has at most 15 characters, unless it is a pattern with * or ? or [...]`}},
+		{"patterns of interfaces", l2, `interfaces: [eth0, "eth*", "[a-p]vlan[0-9][0-9][0-9]", "bond?", 'a\*b']`, nil},
 	} {
 		t.Run(test.kind+"/"+test.name, func(t *testing.T) {
 			var spec map[string]any

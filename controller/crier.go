@@ -18,9 +18,9 @@ import (
 const (
 	// crierQueue bounds how many Events wait to be sent; conditions say the same and are not lost.
 	crierQueue = 20000
-	// crierRate and crierBurst bound how many Events are sent a second: each costs the API server as much as an address
-	// does, and in a storm of new Services nobody reads them as fast.
-	crierRate, crierBurst = 20, 50
+	// crierRate and crierBurst bound how many Events are sent a second. In a storm of new Services it is as many as other
+	// news: nobody reads them as fast.
+	crierRate, crierBurst = 50, 50
 	// maxNote is how long the API server lets a note be.
 	maxNote = 1024
 )
@@ -50,6 +50,17 @@ func newCrier(c client.Client, clock func() time.Time, log *slog.Logger, instanc
 // hush holds Events back until resume is called.
 func (c *crier) hush()   { c.quiet.Lock() }
 func (c *crier) resume() { c.quiet.Unlock() }
+
+// pace makes Events slower in a storm.
+func (c *crier) pace(calm bool) {
+	limit := rate.Limit(newsRate)
+	if calm {
+		limit = crierRate
+	}
+	if c.limit.Limit() != limit {
+		c.limit.SetLimit(limit)
+	}
+}
 
 // cry sends an Event later. It does not block; if too many wait, the Event is dropped.
 func (c *crier) cry(object about, e event) {

@@ -50,6 +50,7 @@ type reconciler struct {
 	log     *slog.Logger
 	metrics *metrics
 	crier   *crier
+	news    news
 
 	memory *memory
 	leases []lease
@@ -79,13 +80,15 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	r.took.Store(int64(took))
 	r.metrics.observe(w, o, took)
 
-	left, again, err := r.writeServices(ctx, o.services)
+	due, held := r.news.hold(o.services, r.clock())
+	r.crier.pace(r.news.calm(r.clock()))
+	left, again, err := r.writeServices(ctx, due)
 	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again))
 	if left > 0 && err != nil { // one that fails must not hold up those whose turn has not come
 		r.log.Warn("write", "error", err)
 		err = nil
 	}
-	return result(o, left, again), err
+	return result(o, left, held, again), err
 }
 
 // gather returns how long a bell waits for others before a pass begins.
@@ -94,7 +97,7 @@ func (r *reconciler) gather() time.Duration {
 }
 
 // result says when the next pass is due if no bell rings.
-func result(o outcome, left int, again bool) reconcile.Result {
+func result(o outcome, left, held int, again bool) reconcile.Result {
 	after := patrol
 	if o.next > 0 {
 		after = min(after, o.next)
@@ -104,6 +107,8 @@ func result(o outcome, left int, again bool) reconcile.Result {
 		after = time.Millisecond
 	case again:
 		after = soon
+	case held > 0:
+		after = min(after, calmAfter)
 	}
 	return reconcile.Result{RequeueAfter: after}
 }

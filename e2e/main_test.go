@@ -17,8 +17,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,8 +30,11 @@ import (
 // labBinary is e2e/lab, built once for all tests; checkout is the folder with go.mod.
 var labBinary, checkout string
 
-// cluster reads and writes the lab's API server.
-var cluster client.Client
+// cluster reads and writes the lab's API server; clusterConfig says where it is.
+var (
+	cluster       client.Client
+	clusterConfig *rest.Config
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -82,6 +87,7 @@ func setUp(dir string) error {
 	if err := v1beta1.AddToScheme(scheme); err != nil {
 		return err
 	}
+	clusterConfig = config
 	cluster, err = client.New(config, client.Options{Scheme: scheme})
 	return err
 }
@@ -133,13 +139,17 @@ func eventually(t *testing.T, limit time.Duration, what string, check func(ctx c
 	}
 }
 
-// make creates objects and removes them when the test ends.
+// create creates objects and removes them when the test ends. One of the same name that is just being removed is waited for.
 func create(t *testing.T, objects ...client.Object) {
 	t.Helper()
 	for _, object := range objects {
-		if err := cluster.Create(t.Context(), object); err != nil {
-			t.Fatalf("create %T %s: %v", object, object.GetName(), err)
-		}
+		eventually(t, 30*time.Second, fmt.Sprintf("%T %s is made", object, object.GetName()), func(ctx context.Context) error {
+			err := cluster.Create(ctx, object)
+			if err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Fatalf("create %T %s: %v", object, object.GetName(), err)
+			}
+			return err
+		})
 		t.Cleanup(func() {
 			// The test's own context has ended by now.
 			err := cluster.Delete(context.Background(), object, client.PropagationPolicy("Foreground"), client.GracePeriodSeconds(0))

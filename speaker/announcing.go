@@ -44,6 +44,7 @@ type announcing struct {
 	responder *l2.Responder
 	asker     *l2.Responder // only asks the wire, so that asking never delays answering
 	bell      chan struct{}
+	pace      *pace                 // for bells that can wait
 	relays    *nft.Relays           // nil where the kernel has no nftables: then nobody forwards by them either
 	dead      func(map[string]bool) // told which nodes went silent
 	report    func()                // called after every round
@@ -77,7 +78,10 @@ func (a *announcing) run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		if err := a.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
+		began := time.Now()
+		err := a.round(ctx)
+		a.pace.worked(time.Since(began))
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			a.log.Error("announce", "error", err)
 		}
 		select {

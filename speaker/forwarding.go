@@ -21,6 +21,10 @@ import (
 // is known to have changed it.
 const healEvery = 5 * time.Minute
 
+// lookEvery is how often another service proxy is looked for. A kube-proxy that finds its port
+// taken tries again every 5 seconds.
+const lookEvery = 10 * time.Second
+
 // retryFirst and retryMost bound the wait after a failed attempt.
 const (
 	retryFirst = 200 * time.Millisecond
@@ -53,6 +57,7 @@ type forwarding struct {
 	world  chan struct{} // rung when something all translations depend on may have changed
 	dead   func() map[string]bool
 	others func(context.Context) string // names another live service proxy, or ""
+	traces func() bool                  // tells whether kube-proxy may be there but not answer, because we have its port
 	open   func() (*nft.Table, error)
 	report func() // called after every state change
 
@@ -63,12 +68,16 @@ type forwarding struct {
 	problems  map[string][]forward.Reason
 	health    *health.Server
 	healthz   string // address of /healthz and /livez
+	status    string // address of /proxyMode; "" for none
+	other     string // the service proxy that was at work when we last looked
+	yields    bool   // the address status is left to kube-proxy, so that a live one is noticed
 	sysctls   string // where /proc/sys/net is
 	kernelIs  *nft.Kernel
 	checks    map[string]health.Check // of Services with a health check node port
 	known     map[string]bool         // Services that the table has something of
 	balancers *shared                 // the addresses that load balancers gave
 	pinged    *shared                 // those of Services that somebody serves
+	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 }
 
@@ -91,12 +100,19 @@ func (f *forwarding) run(ctx context.Context) error {
 		}
 	}()
 	full := true
-	proxies := time.NewTicker(10 * time.Second)
+	f.look(ctx)
+	proxies := time.NewTicker(lookEvery)
 	defer proxies.Stop()
 	heal := time.NewTicker(healEvery)
 	defer heal.Stop()
 	for {
+		began := time.Now()
 		full = f.round(ctx, full)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rest(time.Since(began), forwardRest, forwardRestMost)):
+		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
 			retry = time.After(f.wait)
@@ -109,6 +125,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		case <-f.world:
 		case <-retry:
 		case <-proxies.C:
+			f.look(ctx)
 		case <-heal.C:
 			full = true
 		}
@@ -118,7 +135,7 @@ func (f *forwarding) run(ctx context.Context) error {
 // round does what is due and tells whether the next round must start from the
 // whole world again.
 func (f *forwarding) round(ctx context.Context, full bool) bool {
-	active, reason, message := f.wanted(ctx)
+	active, reason, message := f.wanted()
 	if !active {
 		f.off(ctx, reason, message)
 		return true
@@ -136,16 +153,29 @@ func (f *forwarding) round(ctx context.Context, full bool) bool {
 	return false
 }
 
-// wanted says whether this node forwards, and why.
-func (f *forwarding) wanted(ctx context.Context) (bool, string, string) {
-	switch f.mode {
-	case "off":
-		return false, "Off", "forwarding is switched off by --forwarding=off"
-	case "on":
-		return true, "On", "forwarding is switched on by --forwarding=on"
+// look notes who else forwards on this node.
+func (f *forwarding) look(ctx context.Context) {
+	if f.mode == "off" {
+		return
 	}
-	if other := f.others(ctx); other != "" {
-		return false, "OtherProxy", other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
+	f.other = f.others(ctx)
+	f.yields = f.mode == "auto" && f.status != "" && f.traces()
+}
+
+// wanted says whether this node forwards, and why.
+func (f *forwarding) wanted() (bool, string, string) {
+	switch {
+	case f.mode == "off":
+		return false, "Off", "forwarding is switched off by --forwarding=off"
+	case f.mode == "on" && f.other != "":
+		return true, "On", "forwarding is switched on by --forwarding=on, although " + f.other + " forwards on this node too"
+	case f.mode == "on":
+		return true, "On", "forwarding is switched on by --forwarding=on"
+	case f.other != "":
+		return false, "OtherProxy", f.other + " forwards on this node: Fairlead keeps off and takes over once it is gone"
+	case f.yields:
+		return true, "On", "no other service proxy is at work on this node, but rules are left as kube-proxy makes them: " +
+			f.status + " is kept free, so that a kube-proxy that starts is noticed"
 	}
 	return true, "On", "no other service proxy is at work on this node"
 }
@@ -219,7 +249,10 @@ func (f *forwarding) prepareKernel() {
 // serveHealth answers health checks for what the kernel now holds.
 func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem {
 	f.health.Updated()
-	want := health.Want{Proxy: f.healthz, NodeEligible: env.Eligible}
+	want := health.Want{Proxy: f.healthz, Status: f.status, NodeEligible: env.Eligible}
+	if f.yields {
+		want.Status = ""
+	}
 	if env.NodePortsRestricted {
 		want.Addresses = env.Static.NodePortAddresses
 	}
@@ -300,6 +333,9 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 func (f *forwarding) remember(key string, result translation) {
 	f.balancers.give(key, result.Balancers)
 	f.pinged.give(key, result.pinged())
+	if !slices.Equal(f.problems[key], result.Reasons) {
+		f.listed = nil
+	}
 	delete(f.problems, key)
 	if len(result.Reasons) > 0 {
 		f.problems[key] = result.Reasons
@@ -332,7 +368,10 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	state.Problems = append(forwardProblems(f.problems, reached.Contests), problems...)
+	if f.listed == nil {
+		f.listed = forwardProblems(f.problems)
+	}
+	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -22,8 +23,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/fairlead/fairlead/speaker/bfd"
+	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
@@ -59,7 +63,7 @@ func start(ctx context.Context) error {
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
 	s := &speaker{
 		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
-		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1)},
+		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1), peers: make(chan struct{}, 1)},
 	}
 	return s.run(ctx)
 }
@@ -70,8 +74,11 @@ type speaker struct {
 	options options
 	memory  *memory
 	bells   bells
+	crier   crier
+	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	pace    *pace // of announcing
 }
 
 // run starts two halves that do not wait for each other: announcing works from
@@ -79,15 +86,18 @@ type speaker struct {
 func (s *speaker) run(ctx context.Context) error {
 	s.silent.rung = s.bells.world
 	f, a := s.forwarding(), s.announcing()
+	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
-		have: func() (*forwardState, *announceState) { return f.state.Load(), a.state.Load() },
+		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load()} },
 	}
 	f.report = func() { ring(status.bell) }
-	a.report = f.report
+	a.report, p.report = f.report, f.report
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return s.pace.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
+	group.Go(func() error { return p.run(ctx) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
 	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
 	return group.Wait()
@@ -150,6 +160,9 @@ func (s *speaker) gossipKey(ctx context.Context) []byte {
 	return secret.Data[gossipKeyName]
 }
 
+// eventSource is who our Events are from.
+const eventSource = "fairlead-speaker"
+
 // wireAgain is how long to wait before the API server is tried again.
 const wireAgain = 2 * time.Second
 
@@ -195,7 +208,10 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	goLive := func(ctx context.Context) error { // started once the cache has everything
 		live := read.snapshot
 		s.memory.live.Store(&live)
+		s.words.use(mgr.GetCache())
+		s.crier.to.Store(&crierTo{mgr.GetCache(), mgr.GetEventRecorder(eventSource)})
 		ring(s.bells.announce)
+		ring(s.bells.peers)
 		<-ctx.Done()
 		return nil
 	}
@@ -204,7 +220,9 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 			return nil, fmt.Errorf("wire the speaker: %w", err)
 		}
 	}
-	return mgr, watchAll(ctx, mgr.GetCache(), s.bells, serviceCIDRs)
+	paced := s.bells
+	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	return mgr, watchAll(ctx, mgr.GetCache(), paced, serviceCIDRs)
 }
 
 func newManager(o options) (manager.Manager, error) {
@@ -216,7 +234,7 @@ func newManager(o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	cached, err := cacheOptions(o.namespace)
+	cached, err := cacheOptions(o.namespace, o.node)
 	if err != nil {
 		return nil, err
 	}
@@ -237,21 +255,35 @@ func (s *speaker) forwarding() *forwarding {
 	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
-	f.health = health.New(health.Options{Log: s.log, Now: time.Now})
-	f.healthz, f.sysctls = s.options.healthz.String(), s.options.procSysNet
+	f.health = health.New(health.Options{
+		Log: s.log, Now: time.Now, Metrics: promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}),
+	})
+	f.healthz, f.status, f.sysctls = s.options.healthz.String(), s.options.proxyStatus, s.options.procSysNet
 	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
-	others := newProxies(linkNames, func() bool { state := f.state.Load(); return state != nil && state.Active })
-	f.others = others.find
+	others := newProxies("http://127.0.0.1:10249/proxyMode", "http://127.0.0.1:10256/healthz")
+	f.others, f.traces = others.find, others.traces
 	return f
 }
 
 func (s *speaker) announcing() *announcing {
+	s.pace = newPace(s.bells.announce)
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, dead: s.silent.set,
+		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
+	}
+}
+
+func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
+	s.crier.log, s.crier.node = s.log, s.options.node
+	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
+	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
+	return &peering{
+		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
+		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
+		forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }
 

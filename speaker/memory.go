@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -29,6 +31,7 @@ type memory struct {
 	// live reads the cache; it is nil until the cache has everything.
 	live atomic.Pointer[func(context.Context) (Snapshot, error)]
 
+	mu      sync.Mutex // held over what is below
 	saved   *Snapshot
 	written []byte
 	at      time.Time
@@ -69,6 +72,8 @@ var errNoState = errors.New("the API server was not reached yet, and no earlier 
 
 // snapshot returns the cache's state and keeps it, or what was kept.
 func (m *memory) snapshot(ctx context.Context) (Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	live := m.live.Load()
 	if live == nil {
 		if m.saved == nil {
@@ -92,7 +97,7 @@ func (m *memory) save(s Snapshot) error {
 	if m.path == "" || time.Since(m.at) < saveEvery {
 		return nil
 	}
-	text, err := json.Marshal(saveFile{stateVersion, m.node, s})
+	text, err := json.Marshal(saveFile{stateVersion, m.node, withoutPasswords(s)})
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
@@ -109,4 +114,18 @@ func (m *memory) save(s Snapshot) error {
 	}
 	m.written = text
 	return nil
+}
+
+// notOnDisk stands, in a state from disk, for the Secret of a peer whose password is in the BGPPeer itself. No Secret can have this name.
+const notOnDisk = "(the password in the BGPPeer: it is not kept on disk)"
+
+// withoutPasswords leaves out what must not be written to disk. A peer that has a password waits for it then.
+func withoutPasswords(s Snapshot) Snapshot {
+	s.Routers = slices.Clone(s.Routers)
+	for i := range s.Routers {
+		if spec := &s.Routers[i].Spec; spec.Password != "" {
+			spec.Password, spec.PasswordSecret.Name = "", notOnDisk
+		}
+	}
+	return s
 }

@@ -16,14 +16,14 @@ import (
 
 // collector turns what the loops reached into metrics, when it is asked.
 type collector struct {
-	have func() (*forwardState, *announceState)
+	have func() reached
 
 	active, services, endpoints, generation, synced, failing *prometheus.Desc
 	announced, refused, members, problems                    *prometheus.Desc
 	malformed, ignored, dropped                              *prometheus.Desc
 }
 
-func newCollector(have func() (*forwardState, *announceState)) *collector {
+func newCollector(have func() reached) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("fairlead_speaker_"+name, help, labels, nil)
 	}
@@ -60,8 +60,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	f, a := c.have()
-	status := report(f, a)
+	have := c.have()
+	f, a := have.forward, have.announce
+	status := report(have)
 	gauge(c.problems, float64(status.Counts.Problems))
 	if f != nil {
 		gauge(c.active, truth(f.Active))
@@ -114,18 +115,20 @@ func truth(is bool) float64 {
 
 // serveMetrics serves /metrics, and /livez and /readyz for the kubelet, until ctx ends. It
 // needs no API server: a speaker that waits for one is alive.
-func serveMetrics(ctx context.Context, address string, have func() (*forwardState, *announceState)) error {
+func serveMetrics(ctx context.Context, address string, have func() reached) error {
 	if address == "0" {
 		return nil
 	}
-	if err := metrics.Registry.Register(newCollector(have)); err != nil {
-		return fmt.Errorf("register the metrics: %w", err)
+	for _, c := range []prometheus.Collector{newCollector(have), newPeerCollector(func() *peerState { return have().peers })} {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("register the metrics: %w", err)
+		}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if f, a := have(); f == nil || a == nil {
+		if r := have(); r.forward == nil || r.announce == nil {
 			http.Error(w, "the speaker has not come round yet", http.StatusServiceUnavailable)
 			return
 		}

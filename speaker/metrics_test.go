@@ -19,7 +19,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 		Members: []members.Member{{Name: "node1"}},
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(newCollector(func() (*forwardState, *announceState) { return f, a }))
+	registry.MustRegister(newCollector(func() reached { return reached{forward: f, announce: a} }))
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)

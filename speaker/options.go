@@ -27,6 +27,7 @@ type options struct {
 	gossipKeyFile string
 	metrics       string
 	healthz       netip.AddrPort
+	proxyStatus   string
 	procSysNet    string
 	logLevel      slog.Level
 	apiServer     []netip.AddrPort
@@ -41,7 +42,7 @@ type options struct {
 // parseOptions reads the arguments. The error of a bad one says what to write instead.
 func parseOptions(args []string, getenv func(string) string, output io.Writer) (options, error) {
 	var o options
-	var clusterCIDR, nodePorts, healthz string
+	var clusterCIDR, nodePorts, healthz, proxyStatus string
 	flags := flag.NewFlagSet("speaker", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&o.node, "node-name", getenv("NODE_NAME"), "name of the Kubernetes node this speaker runs on (default $NODE_NAME)")
@@ -53,6 +54,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&o.gossipKeyFile, "gossip-key-file", "/etc/fairlead/gossip/key", "file with the 16, 24 or 32 byte key that encrypts gossip")
 	flags.StringVar(&o.metrics, "metrics-bind-address", ":7480", "address of /metrics; 0 switches it off")
 	flags.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez while this node forwards")
+	flags.StringVar(&proxyStatus, "proxy-status-bind-address", "127.0.0.1:10249", "address of /proxyMode and /metrics, where tools ask kube-proxy, while this node forwards; 0 switches it off")
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
 	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.BoolVar(&o.answerEcho, "answer-echo", true, "answer pings to the addresses of Services that have a ready endpoint")
@@ -73,6 +75,13 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	}
 	if o.healthz, err = parseBindAddress(healthz); err != nil {
 		return o, fmt.Errorf("--healthz-bind-address: %w", err)
+	}
+	if proxyStatus != "0" {
+		socket, err := parseBindAddress(proxyStatus)
+		if err != nil {
+			return o, fmt.Errorf("--proxy-status-bind-address: %w", err)
+		}
+		o.proxyStatus = socket.String()
 	}
 	o.apiServer = apiServerSocket(getenv)
 	return o, o.check(flags.Args())

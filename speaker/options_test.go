@@ -21,11 +21,12 @@ func TestParseOptions(t *testing.T) {
 		want string // part of the error, "" for none
 	}{
 		"defaults":                    {},
-		"everything":                  {args: []string{"--forwarding=on", "--cluster-cidr=10.244.0.0/16,fd44::/16", "--nodeport-addresses=192.168.0.0/24", "--healthz-bind-address=:10256"}},
+		"everything":                  {args: []string{"--forwarding=on", "--cluster-cidr=10.244.0.0/16,fd44::/16", "--nodeport-addresses=192.168.0.0/24", "--healthz-bind-address=:10256", "--proxy-status-bind-address=0"}},
 		"an unknown mode":             {args: []string{"--forwarding=yes"}, want: "write auto, on or off"},
 		"a CIDR that is none":         {args: []string{"--cluster-cidr=10.244.0.0"}, want: `--cluster-cidr: "10.244.0.0" is not a CIDR`},
 		"node ports that are none":    {args: []string{"--nodeport-addresses=eth0"}, want: "--nodeport-addresses:"},
 		"an address without a port":   {args: []string{"--healthz-bind-address=0.0.0.0"}, want: "write one such as"},
+		"a port alone":                {args: []string{"--proxy-status-bind-address=10249"}, want: "--proxy-status-bind-address:"},
 		"an unknown command":          {args: []string{"clean"}, want: `unknown command "clean"`},
 		"an empty node name":          {args: []string{"--node-name="}, want: "--node-name is missing"},
 		"an empty namespace":          {args: []string{"--namespace="}, want: "--namespace is missing"},

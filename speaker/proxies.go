@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/speaker/health"
+	"github.com/fairlead/fairlead/speaker/nft"
 )
 
 // proxies looks for other service proxies that are alive on this node. Rules
@@ -15,34 +19,34 @@ import (
 type proxies struct {
 	client *http.Client
 	// modeURL is where kube-proxy says its mode, healthURL where every service
-	// proxy answers health checks, us included while we forward.
+	// proxy answers health checks. While we forward, both may be answered by us.
 	modeURL, healthURL string
 	// links names this node's interfaces.
 	links func() []string
-	// ours tells whether the answer on healthURL would be our own.
-	ours func() bool
+	// rules tells whether nftables has rules of kube-proxy.
+	rules func() (bool, error)
+	// legacy names a file that lists the tables of iptables' legacy backend.
+	legacy string
 }
 
-func newProxies(links func() []string, ours func() bool) *proxies {
+func newProxies(modeURL, healthURL string) *proxies {
 	return &proxies{
 		client:    &http.Client{Timeout: 500 * time.Millisecond},
-		modeURL:   "http://127.0.0.1:10249/proxyMode",
-		healthURL: "http://127.0.0.1:10256/healthz",
-		links:     links,
-		ours:      ours,
+		modeURL:   modeURL,
+		healthURL: healthURL,
+		links:     linkNames,
+		rules:     nft.KubeProxyTraces,
+		legacy:    "/proc/net/ip_tables_names",
 	}
 }
 
 // find names the service proxy at work on this node; "" if there is none.
 func (p *proxies) find(ctx context.Context) string {
-	mode, ok := p.get(ctx, p.modeURL)
+	mode, ok := p.ask(ctx, p.modeURL)
 	if ok && slices.Contains([]string{"iptables", "ipvs", "nftables"}, mode) {
 		return fmt.Sprintf("kube-proxy (mode %s)", mode)
 	}
-	if p.ours() {
-		return ""
-	}
-	if _, ok := p.get(ctx, p.healthURL); !ok {
+	if _, ok := p.ask(ctx, p.healthURL); !ok {
 		return ""
 	}
 	links := p.links()
@@ -55,8 +59,20 @@ func (p *proxies) find(ctx context.Context) string {
 	return "a service proxy that answers health checks on port 10256"
 }
 
-// get returns the start of what a URL on this node answers; not ok if nobody does.
-func (p *proxies) get(ctx context.Context, url string) (string, bool) {
+// traces tells whether kube-proxy may be at work beside us without answering, because we hold its
+// port. There is no live kube-proxy without traces; it may be long gone all the same.
+func (p *proxies) traces() bool {
+	found, err := p.rules()
+	if found || err != nil || slices.Contains(p.links(), "kube-ipvs0") {
+		return true
+	}
+	tables, err := os.ReadFile(p.legacy)
+	return err == nil && slices.Contains(strings.Fields(string(tables)), "nat")
+}
+
+// ask returns the start of what a URL on this node answers; not ok if nobody does, or a speaker of
+// Fairlead: this one, or the one before it that is about to end.
+func (p *proxies) ask(ctx context.Context, url string) (string, bool) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", false
@@ -67,5 +83,6 @@ func (p *proxies) get(ctx context.Context, url string) (string, bool) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64))
-	return strings.TrimSpace(string(body)), err == nil
+	ours := response.Header.Get("Server") == health.Product
+	return strings.TrimSpace(string(body)), err == nil && !ours
 }

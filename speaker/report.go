@@ -26,30 +26,44 @@ type problem struct {
 // mostProblems bounds how many problems a Speaker object lists.
 const mostProblems = 100
 
-// forwardProblems lists what is not, or not fully, forwarded, sorted.
-func forwardProblems(reasons map[string][]forward.Reason, contests []nft.Contest) []problem {
-	var found []problem
+// forwardProblems lists what is not, or not fully, forwarded, sorted. It is never nil.
+func forwardProblems(reasons map[string][]forward.Reason) []problem {
+	found := []problem{}
 	for key, list := range reasons {
 		for _, reason := range list {
 			found = append(found, problem{"service/" + key, reason.Code, reason.Message})
-		}
-	}
-	for _, contest := range contests {
-		for _, loser := range contest.Losers {
-			found = append(found, problem{"service/" + loser, v1beta1.ReasonFrontendTaken, fmt.Sprintf(
-				"%s belongs to Service %s, which had it first: give one of them another address or port", contest.Frontend, contest.Winner)})
 		}
 	}
 	slices.SortFunc(found, compareProblems)
 	return slices.Compact(found)
 }
 
+// contestProblems lists the Services that want what another has.
+func contestProblems(contests []nft.Contest) []problem {
+	var found []problem
+	for _, contest := range contests {
+		for _, loser := range contest.Losers {
+			found = append(found, problem{"service/" + loser, v1beta1.ReasonFrontendTaken, fmt.Sprintf(
+				"%s belongs to Service %s, which had it first: give one of them another address or port", contest.Frontend, contest.Winner)})
+		}
+	}
+	return found
+}
+
 func compareProblems(a, b problem) int {
 	return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Reason, b.Reason), strings.Compare(a.Message, b.Message))
 }
 
-// report says what a speaker reached. A nil state means that half has not come round yet.
-func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
+// reached is what the loops reached. A nil state means that one has not come round yet.
+type reached struct {
+	forward  *forwardState
+	announce *announceState
+	peers    *peerState
+}
+
+// report says what a speaker reached.
+func report(r reached) v1beta1.SpeakerStatus {
+	f, a := r.forward, r.announce
 	var status v1beta1.SpeakerStatus
 	var problems []problem
 	if f != nil {
@@ -62,9 +76,16 @@ func report(f *forwardState, a *announceState) v1beta1.SpeakerStatus {
 		status.Links = reportLinks(a.Links)
 		problems = append(problems, announceProblems(*a)...)
 	}
+	if p := r.peers; p != nil {
+		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
+		status.Routes = reportRoutes(p.Plan, p.Sessions)
+		problems = append(problems, routeProblems(p.Plan)...)
+	}
 	slices.SortFunc(problems, compareProblems)
+	problems = slices.Compact(problems)
 	status.Counts = v1beta1.SpeakerCounts{
 		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
+		Peers: establishedPeers(status.Peers),
 	}
 	for _, p := range problems[:min(len(problems), mostProblems)] {
 		status.Problems = append(status.Problems, v1beta1.SpeakerProblem(p))

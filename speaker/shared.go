@@ -10,6 +10,7 @@ import (
 type shared struct {
 	count map[netip.Addr]int
 	given map[string][]netip.Addr // by Service
+	order []netip.Addr            // the set, sorted; nil: to be sorted again
 }
 
 func newShared() *shared {
@@ -18,6 +19,10 @@ func newShared() *shared {
 
 // give makes addresses the ones that a Service has.
 func (s *shared) give(key string, addresses []netip.Addr) {
+	if slices.Equal(s.given[key], addresses) {
+		return
+	}
+	s.order = nil
 	for _, addr := range addresses {
 		s.count[addr]++
 	}
@@ -33,7 +38,10 @@ func (s *shared) give(key string, addresses []netip.Addr) {
 	s.given[key] = addresses
 }
 
-// addresses returns the set, sorted.
+// addresses returns the set, sorted: a copy.
 func (s *shared) addresses() []netip.Addr {
-	return slices.SortedFunc(maps.Keys(s.count), netip.Addr.Compare)
+	if s.order == nil {
+		s.order = slices.SortedFunc(maps.Keys(s.count), netip.Addr.Compare)
+	}
+	return slices.Clone(s.order)
 }

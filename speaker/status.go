@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/speaker/bgp"
 )
 
 // How often a speaker writes its object at most: when something happened, and
@@ -31,7 +33,7 @@ type statusWriter struct {
 	client client.Client // reads from the cache
 	node   string
 	bell   chan struct{}
-	have   func() (*forwardState, *announceState)
+	have   func() reached
 
 	written v1beta1.SpeakerStatus
 	at      time.Time
@@ -41,8 +43,6 @@ type statusWriter struct {
 func (s *statusWriter) run(ctx context.Context) error {
 	tick := time.NewTicker(countsEvery)
 	defer tick.Stop()
-	pause := time.NewTicker(statusEvery)
-	defer pause.Stop()
 	var again <-chan time.Time
 	for {
 		select {
@@ -53,6 +53,7 @@ func (s *statusWriter) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		again = nil
+		began := time.Now()
 		if err := s.write(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("write the Speaker object", "error", err)
 			again = time.After(statusRetry)
@@ -60,14 +61,14 @@ func (s *statusWriter) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pause.C:
+		case <-time.After(max(statusEvery, rest(time.Since(began), statusRest, statusRestMost))):
 		}
 	}
 }
 
 func (s *statusWriter) write(ctx context.Context) error {
-	f, a := s.have()
-	want := report(f, a)
+	have := s.have()
+	want := report(have)
 	if !s.due(want) {
 		return nil
 	}
@@ -77,7 +78,7 @@ func (s *statusWriter) write(ctx context.Context) error {
 	}
 	before := speaker.DeepCopy()
 	want.Conditions = speaker.Status.Conditions
-	meta.SetStatusCondition(&want.Conditions, readiness(f, a))
+	meta.SetStatusCondition(&want.Conditions, readiness(have.forward, have.announce))
 	speaker.Status = want
 	if !equality.Semantic.DeepEqual(before.Status, speaker.Status) {
 		if err := s.client.Status().Patch(ctx, speaker, client.MergeFrom(before)); err != nil {
@@ -98,13 +99,26 @@ func (s *statusWriter) due(want v1beta1.SpeakerStatus) bool {
 
 // withoutCounts leaves out what changes with every endpoint.
 func withoutCounts(status v1beta1.SpeakerStatus) v1beta1.SpeakerStatus {
-	status.Conditions = nil
+	status.Conditions, status.Counts = nil, v1beta1.SpeakerCounts{}
 	if status.Forwarding != nil {
 		f := *status.Forwarding
 		f.Generation, f.Services, f.Endpoints, f.LastSync = 0, 0, 0, nil
 		status.Forwarding = &f
 	}
+	status.Peers = slices.Clone(status.Peers)
+	for i := range status.Peers {
+		status.Peers[i] = withoutAttempts(status.Peers[i])
+	}
 	return status
+}
+
+// withoutAttempts leaves out what changes with every attempt to connect, and with every Service.
+func withoutAttempts(p v1beta1.PeerSession) v1beta1.PeerSession {
+	p.LastErrorAt, p.Prefixes = nil, 0
+	if p.State != string(bgp.Established) && p.State != string(bgp.Blocked) {
+		p.State, p.Reason, p.Since, p.LocalAddress = string(bgp.Connect), "", nil, ""
+	}
+	return p
 }
 
 // object gets this node's Speaker, or makes it. It belongs to the Node, so it goes with it.

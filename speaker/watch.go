@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -28,11 +29,12 @@ var speakerLabels = labels.Set{
 type bells struct {
 	services *dirty        // Services to translate again
 	world    chan struct{} // what all translations depend on
-	announce chan struct{} // what the announcements depend on
+	announce chan struct{} // what the announcements by Layer 2 depend on
+	peers    chan struct{} // what the routes depend on
 }
 
 // cacheOptions keep out of memory what the speaker never reads.
-func cacheOptions(namespace string) (cache.Options, error) {
+func cacheOptions(namespace, node string) (cache.Options, error) {
 	notHeadless, err := labels.NewRequirement(corev1.IsHeadlessService, selection.DoesNotExist, nil)
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("select EndpointSlices: %w", err)
@@ -42,11 +44,13 @@ func cacheOptions(namespace string) (cache.Options, error) {
 		ByObject: map[client.Object]cache.ByObject{
 			&discoveryv1.EndpointSlice{}: {Label: labels.NewSelector().Add(*notHeadless)},
 			&corev1.Node{}:               {Transform: stripNode},
+			&v1beta1.Speaker{}:           {Field: fields.OneTermEqualSelector("metadata.name", node)}, // the one it writes
 			&corev1.Pod{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(speakerLabels),
 				Transform:  stripPod,
 			},
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}, Transform: stripSecret},
 		},
 	}, nil
 }
@@ -90,15 +94,16 @@ func serviceOf(slice client.Object) string {
 
 // watchAll starts the watches and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
-	world := func(client.Object) { ring(b.world); ring(b.announce) }
-	announce := func(client.Object) { ring(b.announce) }
+	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
+	announce := func(client.Object) { ring(b.announce); ring(b.peers) }
+	layer2 := func(client.Object) { ring(b.announce) }
 	watches := []struct {
 		object  client.Object
 		changed func(client.Object)
 	}{
 		{&corev1.Service{}, func(o client.Object) {
 			b.services.add(client.ObjectKeyFromObject(o).String())
-			ring(b.announce)
+			announce(o)
 		}},
 		{&discoveryv1.EndpointSlice{}, func(o client.Object) {
 			key := serviceOf(o)
@@ -106,17 +111,16 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 			if key == "default/kubernetes" {
 				ring(b.world)
 			}
-			ring(b.announce)
+			announce(o)
 		}},
 		{&corev1.Node{}, world},
-		{&corev1.Pod{}, announce},
+		{&corev1.Pod{}, layer2},
 		{&v1beta1.IPAddressPool{}, announce},
 		{&v1beta1.L2Advertisement{}, announce},
 		{&v1beta1.BGPPeer{}, announce},
 		{&v1beta1.BGPAdvertisement{}, announce},
 		{&v1beta1.BFDProfile{}, announce},
 		{&v1beta1.Community{}, announce},
-		{&v1beta1.Speaker{}, announce},
 	}
 	for _, w := range watches {
 		if err := watch(ctx, informers, w.object, w.changed); err != nil {

@@ -57,6 +57,7 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.all(i, i.size() <= 15 || i.contains('*') || i.contains('?') || i.contains('['))",message="the name of an interface has at most 15 characters, unless it is a pattern with * or ? or [...]"
 	// +listType=atomic
 	Interfaces []string `json:"interfaces,omitempty"`
 

@@ -1,5 +1,3 @@
-// Package routers holds the manual's pages on the other end of a session, and the routers'
-// configurations as files. That real routers load them is tested where the sessions are.
 package routers
 
 import (

@@ -88,14 +88,14 @@ func (l lab) cacheDir() (string, error) {
 
 // buildBinaries makes the binaries that are not in the cache yet and returns their folder. Each appears under its name
 // only when it is whole, so an interrupted build goes on where it was.
-func (l lab) buildBinaries(ctx context.Context, p *progress) (string, error) {
+func (l lab) buildBinaries(ctx context.Context, p *progress, all []target) (string, error) {
 	cache, err := l.cacheDir()
 	if err != nil {
 		return "", err
 	}
 	bin := filepath.Join(cache, "bin")
 	var todo []target
-	for _, t := range targets() {
+	for _, t := range all {
 		if !exists(filepath.Join(bin, t.Name)) {
 			todo = append(todo, t)
 		}
@@ -106,7 +106,7 @@ func (l lab) buildBinaries(ctx context.Context, p *progress) (string, error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", fmt.Errorf("make %s: %w", bin, err)
 	}
-	p.printf("Building Kubernetes %s and its companions from source, once: about 8 minutes on 2 cores.\n", kubernetesVersion)
+	p.printf("Building what belongs to Kubernetes %s from source, once: about 8 minutes on 2 cores, and 5 more for its end-to-end suite.\n", kubernetesVersion)
 	p.printf("They are kept in %s\n", bin)
 	for i, t := range todo {
 		err := p.step(fmt.Sprintf("build %s (%d of %d)", t.Name, i+1, len(todo)), func() error { return l.build(ctx, t, bin) })
@@ -130,12 +130,12 @@ func (l lab) build(ctx context.Context, t target, bin string) error {
 			args[i] = tmp + "/"
 		}
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd := goCommand(ctx, args...)
 	cmd.Dir = tmp
 	if t.Folder != "" {
 		cmd.Dir = filepath.Join(l.checkout, t.Folder)
 	}
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOBIN="+tmp)
+	cmd.Env = append(cmd.Env, "GOBIN="+tmp)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
@@ -145,6 +145,13 @@ func (l lab) build(ctx context.Context, t target, bin string) error {
 		return fmt.Errorf("build %s: %w", t.Name, err)
 	}
 	return nil
+}
+
+// goCommand makes static binaries of the module around its folder.
+func goCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	return cmd
 }
 
 // withoutDownloads leaves what the go command says about its errors.

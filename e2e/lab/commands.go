@@ -52,7 +52,7 @@ func imageCommand(_ context.Context, args []string) error {
 
 func (l lab) imagesCommand(ctx context.Context, _ []string) error {
 	p := newProgress(os.Stdout)
-	bin, err := l.buildBinaries(ctx, p)
+	bin, err := l.buildBinaries(ctx, p, targets())
 	if err != nil {
 		return err
 	}

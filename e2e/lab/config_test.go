@@ -69,7 +69,7 @@ func TestConfigurationsParse(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(kubeletConfig(h)), &kubelet); err != nil {
 			t.Fatal(err)
 		}
-		if kubelet.CgroupRoot != "/fairlead/"+h.Name {
+		if kubelet.CgroupRoot != "/"+labName()+"/"+h.Name {
 			t.Errorf("want a control group of its own for %s, got %s", h.Name, kubelet.CgroupRoot)
 		}
 		cni, err := cniConfig(h)

@@ -43,30 +43,51 @@ func (l lab) demoCommand(ctx context.Context, args []string) error {
 }
 
 func (l lab) demo(ctx context.Context, p *progress) error {
-	if err := l.up(ctx, "", p); err != nil {
-		return err
-	}
-	s, err := l.loadSettings()
+	d, err := l.withFairlead(ctx, settings{}, p)
 	if err != nil {
 		return err
 	}
-	d := demoRun{lab: l, settings: s, progress: p}
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"build Fairlead's images", d.build},
-		{"load them into the nodes", d.loadImages},
-		{"install the chart: helm install " + demoRelease + " charts/fairlead --set pool=" + demoPool, d.install},
+	err = d.steps(ctx, []step{
 		{"apply the sample Deployment and Service", d.applySample},
 		{"wait for the address", d.waitAddress},
 		{"fetch a page over IPv4 and IPv6, and from a pod by name", d.fetch},
-	} {
-		if err := p.step(step.name, func() error { return step.do(ctx) }); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
+	})
+	if err != nil {
+		return err
 	}
 	d.summary()
+	return nil
+}
+
+// withFairlead brings the lab up and installs this checkout's Fairlead.
+func (l lab) withFairlead(ctx context.Context, want settings, p *progress) (*demoRun, error) {
+	if err := l.up(ctx, want, p); err != nil {
+		return nil, err
+	}
+	s, err := l.loadSettings()
+	if err != nil {
+		return nil, err
+	}
+	d := &demoRun{lab: l, settings: s, progress: p}
+	return d, d.steps(ctx, []step{
+		{"build Fairlead's images", d.build},
+		{"load them into the nodes", d.loadImages},
+		{"install the chart: helm install " + demoRelease + " charts/fairlead --set pool=" + demoPool, d.install},
+	})
+}
+
+// A step is one thing to do and what the user is told about it.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (d *demoRun) steps(ctx context.Context, all []step) error {
+	for _, s := range all {
+		if err := d.progress.step(s.name, func() error { return s.do(ctx) }); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
 	return nil
 }
 

@@ -29,6 +29,7 @@ type imageSpec struct {
 	Cmd        []string
 	Files      map[string]string // path in the image: path of the file on this machine
 	Links      map[string]string // path in the image: where the symbolic link points
+	Entries    []entry           // what else there is; Files and Links win over it
 }
 
 // An entry is a file, a link or a folder of a layer.
@@ -92,6 +93,9 @@ func buildImage(spec imageSpec) (v1.Image, error) {
 // entries lists the content of the layer, folders before what they hold.
 func (s imageSpec) entries() ([]entry, error) {
 	byPath := map[string]entry{}
+	for _, e := range s.Entries {
+		byPath[e.Path] = e
+	}
 	for path, file := range s.Files {
 		content, err := os.ReadFile(file)
 		if err != nil {

@@ -24,7 +24,9 @@ import (
 
 const usage = `usage: go run ./e2e/lab COMMAND
 
-  up [--kube-proxy=nftables|iptables]   make the cluster, or say that it is there
+  up [--kube-proxy=nftables|iptables] [--ipv4-nodes]
+                                        make the cluster, or say that it is there; with --ipv4-nodes the nodes report
+                                        no IPv6 address
   down [--force]                        remove it
   demo                                  up, install Fairlead from this checkout, fetch a page through an address
   build                                 build Kubernetes and what else the lab runs, unless that is in the cache
@@ -42,6 +44,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
   whohas HOST ADDRESS                   ask the host's LAN who answers for an address, and show every one that does
   failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
+  conformance [--focus REGEXP] [--part services|loadbalancers] [--exceptions] [--kube-proxy=nftables|iptables] [--procs N]
+                                        make the lab anew, install Fairlead and run Kubernetes' own networking suite
 `
 
 func main() {
@@ -79,6 +83,7 @@ func run(ctx context.Context, args []string) error {
 		"kubectl": l.toolCommand("kubectl"), "helm": l.toolCommand("helm"),
 		"image": imageCommand, "images": l.imagesCommand, "logs": l.logsCommand, "link": l.linkCommand,
 		"demo": l.demoCommand, "whohas": l.whohasCommand, "failover": l.failoverCommand, "packages": l.packagesCommand, "build": l.buildCommand,
+		"conformance": l.conformanceCommand,
 	}
 	command, ok := commands[name]
 	if !ok {
@@ -88,24 +93,30 @@ func run(ctx context.Context, args []string) error {
 }
 
 func (l lab) upCommand(ctx context.Context, args []string) error {
-	kubeProxy := ""
+	want := settings{}
 	for _, a := range args {
 		mode, ok := strings.CutPrefix(a, "--kube-proxy=")
-		if !ok || (mode != "nftables" && mode != "iptables" && mode != "") {
-			return fmt.Errorf("up takes --kube-proxy=nftables or --kube-proxy=iptables, not %q", a)
+		switch {
+		case a == "--ipv4-nodes":
+			want.IPv4Nodes = true
+		case ok && validProxy(mode):
+			want.KubeProxy = mode
+		default:
+			return fmt.Errorf("up takes --kube-proxy=nftables or --kube-proxy=iptables, and --ipv4-nodes, not %q", a)
 		}
-		kubeProxy = mode
 	}
 	p := newProgress(os.Stdout)
-	err := alone(ctx, p, func() error { return l.up(ctx, kubeProxy, p) })
+	err := alone(ctx, p, func() error { return l.up(ctx, want, p) })
 	if err != nil {
 		return err
 	}
 	return l.summary(p)
 }
 
+func validProxy(mode string) bool { return mode == "" || mode == "nftables" || mode == "iptables" }
+
 func (l lab) buildCommand(ctx context.Context, _ []string) error {
-	_, err := l.buildBinaries(ctx, newProgress(os.Stdout))
+	_, err := l.buildBinaries(ctx, newProgress(os.Stdout), targets())
 	return err
 }
 

@@ -149,6 +149,11 @@ func (h host) sysctls() map[string]string {
 		s["net/ipv4/ip_forward"] = "1"
 		s["net/ipv6/conf/all/forwarding"] = "1"
 	}
+	if h.Role == roleFRR || h.Role == roleBIRD {
+		// Of equal routes, each connection takes one: by addresses alone, a client would always get the same node.
+		s["net/ipv4/fib_multipath_hash_policy"] = "1"
+		s["net/ipv6/fib_multipath_hash_policy"] = "1"
+	}
 	if h.Role == roleNode {
 		// Replies between two pods of one node cross only the bridge: without this they would skip the
 		// address translation that has to be undone on them.

@@ -118,12 +118,17 @@ func containerdProgram(h host) program {
 	return program{Host: h, Name: "containerd", Args: []string{"/usr/bin/containerd", "--config", hostState + "/containerd.toml"}}
 }
 
-func kubeletProgram(h host, bin string) program {
+// kubeletProgram reports both addresses of the node, or the IPv4 address alone.
+func kubeletProgram(h host, bin string, onlyV4 bool) program {
 	v4, v6 := h.NICs[0].Subnet.addresses(h.NICs[0].Last)
+	addresses := v4.String()
+	if !onlyV4 {
+		addresses += "," + v6.String()
+	}
 	return program{Host: h, Name: "kubelet", Args: []string{
 		filepath.Join(bin, "kubelet"),
 		"--config=" + hostState + "/kubelet.yaml", "--kubeconfig=" + pki + "kubelet.conf",
-		"--hostname-override=" + h.Name, "--node-ip=" + v4.String() + "," + v6.String(),
+		"--hostname-override=" + h.Name, "--node-ip=" + addresses,
 	}}
 }
 
@@ -136,8 +141,8 @@ func kubeProxyProgram(h host, bin, mode string) program {
 	}}
 }
 
-// routerPrograms lists the routing daemons of a host, with an empty configuration: packets are forwarded by the
-// kernel, sessions are configured by those who need them (vtysh and birdc find the daemons).
+// routerPrograms lists the routing daemons of a host. BIRD reads its configuration by itself, FRR's comes by loadFRR;
+// tests may give them another one (vtysh and birdc find the daemons).
 func routerPrograms(h host) []program {
 	switch h.Role {
 	case roleFRR:
@@ -152,8 +157,3 @@ func routerPrograms(h host) []program {
 		return nil
 	}
 }
-
-// birdConfig lets BIRD know the interfaces and nothing else.
-const birdConfig = `router id 172.30.0.2;
-protocol device {}
-`

@@ -70,9 +70,15 @@ func (l lab) kubeconfig() string { return l.path("kubeconfig") }
 type settings struct {
 	Name      string `json:"name"`      // of the lab: labName
 	KubeProxy string `json:"kubeProxy"` // "", "nftables" or "iptables"
+	IPv4Nodes bool   `json:"ipv4Nodes"` // the nodes report no IPv6 address
 	Complete  bool   `json:"complete"`  // the last `up` came to its end
 	APIPort   int    `json:"apiPort"`   // of the API server on 127.0.0.1 of the machine
 	Bin       string `json:"bin"`       // folder of the binaries
+}
+
+// sameLab tells whether two settings ask for the same lab.
+func (s settings) sameLab(other settings) bool {
+	return s.KubeProxy == other.KubeProxy && s.IPv4Nodes == other.IPv4Nodes
 }
 
 // loadSettings returns the zero settings when there is no lab.

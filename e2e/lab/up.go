@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/docs/routers"
 )
 
 // A launch is one run of `up`.
@@ -26,7 +28,7 @@ type watched struct {
 }
 
 // up brings the lab up. A lab that is up and well is left alone.
-func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
+func (l lab) up(ctx context.Context, want settings, p *progress) error {
 	if err := l.mayClaim(); err != nil {
 		return err
 	}
@@ -35,8 +37,8 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 		return err
 	}
 	well, why := l.well(ctx, have)
-	if well && have.KubeProxy != kubeProxy {
-		return fmt.Errorf("the lab is up with --kube-proxy=%q and keeps that: `go run ./e2e/lab down` first", have.KubeProxy)
+	if well && !have.sameLab(want) {
+		return fmt.Errorf("the lab is up with --kube-proxy=%q --ipv4-nodes=%v and keeps that: `go run ./e2e/lab down` first", have.KubeProxy, have.IPv4Nodes)
 	}
 	if well {
 		p.printf("The lab is up already.\n")
@@ -48,16 +50,16 @@ func (l lab) up(ctx context.Context, kubeProxy string, p *progress) error {
 			return err
 		}
 	}
-	return l.upAnew(ctx, kubeProxy, p)
+	return l.upAnew(ctx, want, p)
 }
 
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
 // as it is, to be looked at.
-func (l lab) upAnew(ctx context.Context, kubeProxy string, p *progress) error {
+func (l lab) upAnew(ctx context.Context, want settings, p *progress) error {
 	if err := l.claim(); err != nil {
 		return err
 	}
-	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: kubeProxy}, progress: p}
+	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: want.KubeProxy, IPv4Nodes: want.IPv4Nodes}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
 		return nil
@@ -96,7 +98,7 @@ func (u *launch) launch(ctx context.Context) error {
 	if err := installPackages(ctx, u.progress, u.KubeProxy); err != nil {
 		return err
 	}
-	bin, err := u.buildBinaries(ctx, u.progress)
+	bin, err := u.buildBinaries(ctx, u.progress, targets())
 	if err != nil {
 		return err
 	}
@@ -166,20 +168,41 @@ func (u *launch) startRouters(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := u.loadFRR(ctx, h); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// loadFRR waits for the daemons and gives them the manual's configuration.
+func (u *launch) loadFRR(ctx context.Context, h host) error {
+	if h.Role != roleFRR {
+		return nil
+	}
+	return u.waitFor(ctx, 30*time.Second, "FRR on "+h.Name, func(ctx context.Context) error {
+		for _, p := range routerPrograms(h) {
+			if _, err := u.output(ctx, h, "test", "-S", "/run/frr/"+p.Name+".vty"); err != nil {
+				return fmt.Errorf("%s does not listen yet: %w", p.Name, err)
+			}
+		}
+		_, err := u.output(ctx, h, "vtysh", "-f", "/etc/frr/frr.conf")
+		return err
+	})
 }
 
 func (u *launch) prepareRouter(ctx context.Context, h host) error {
 	switch h.Role {
 	case roleFRR: // the daemons give up root and then make sockets in /run/frr
-		if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", "vtysh.conf"), nil); err != nil {
-			return err
+		for name, text := range map[string]string{"vtysh.conf": "", "frr.conf": routers.FRR} {
+			if err := writeFile(filepath.Join(u.hostDir(h), "etc-frr", name), []byte(text)); err != nil {
+				return err
+			}
 		}
 		_, err := u.output(ctx, h, "install", "-d", "-o", "frr", "-g", "frr", "/run/frr")
 		return err
 	case roleBIRD:
-		if err := writeFile(filepath.Join(u.hostDir(h), "etc-bird", "bird.conf"), []byte(birdConfig)); err != nil {
+		if err := writeFile(filepath.Join(u.hostDir(h), "etc-bird", "bird.conf"), []byte(routers.BIRD)); err != nil {
 			return err
 		}
 		_, err := u.output(ctx, h, "install", "-d", "/run/bird")
@@ -265,7 +288,7 @@ func (u *launch) startKubelets(ctx context.Context) error {
 		return err
 	}
 	for _, h := range nodes() {
-		if err := u.startProgram(kubeletProgram(h, u.Bin)); err != nil {
+		if err := u.startProgram(kubeletProgram(h, u.Bin, u.IPv4Nodes)); err != nil {
 			return err
 		}
 		if u.KubeProxy == "" {

@@ -58,7 +58,7 @@ func (r *Room) Apply(ctx context.Context, want Wish) (Report, error) {
 			wg.Go(func() { errs[i] = r.adjust(ctx, change, want.Routes[change.Key]) })
 			continue
 		}
-		errs[i] = r.replace(ctx, change, want.Routes[change.Key])
+		errs[i] = r.replace(change, want.Routes[change.Key])
 	}
 	wg.Wait()
 	for i, err := range errs {
@@ -100,7 +100,7 @@ func (r *Room) adjust(ctx context.Context, change Change, all []Route) error {
 }
 
 // replace ends the session, if it runs, and starts it, if it is wished.
-func (r *Room) replace(ctx context.Context, change Change, all []Route) error {
+func (r *Room) replace(change Change, all []Route) error {
 	words := cease(wire.BGP_ERROR_SUB_PEER_DECONFIGURED, "the peer was removed from the configuration")
 	if change.Action != Close {
 		words = cease(wire.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE, "the peer's settings changed")
@@ -109,14 +109,14 @@ func (r *Room) replace(ctx context.Context, change Change, all []Route) error {
 	if change.Action == Close {
 		return err
 	}
-	s, err := r.newSession(change.Peer)
+	s, err := r.newSession(change.Peer, all)
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.sessions[change.Key] = s
-	r.mu.Unlock()
-	return s.update(ctx, all, nil, nil)
+	return nil
 }
 
 func (r *Room) takeSpeaker() *speaker {

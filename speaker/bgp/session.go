@@ -41,8 +41,9 @@ type session struct {
 	counters struct{ updates, ignored uint64 }
 }
 
-// newSession starts the server and the session's goroutine.
-func (r *Room) newSession(p Peer) (*session, error) {
+// newSession starts the server and the session's goroutine, which must know the routes before
+// it connects: what it learns later comes after the End-of-RIB marker.
+func (r *Room) newSession(p Peer, routes []Route) (*session, error) {
 	sp := r.takeSpeaker()
 	if err := sp.start(r.life, p); err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func (r *Room) newSession(p Peer) (*session, error) {
 	ctx, cancel := context.WithCancel(r.life)
 	s := &session{
 		log: r.log.With("peer", p.Key), ring: r.ring, speaker: sp, cancel: cancel,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p, routes: routes,
 		report: PeerReport{Key: p.Key, Address: p.Address, ASN: p.PeerASN, State: Idle, Since: time.Now()},
 	}
 	go s.run(ctx)

@@ -8,14 +8,42 @@ import (
 	"time"
 )
 
+// Product is what the header Server of every answer says.
+const Product = "fairlead"
+
+// Mode is what /proxyMode answers: those who ask know the modes of kube-proxy, and this is how we forward.
+const Mode = "nftables"
+
 func (s *Server) handler(at socket) http.Handler {
+	next := s.answers(at)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", Product)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) answers(at socket) http.Handler {
 	if at.service != "" {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.answerCheck(w, at.service) })
 	}
 	mux := http.NewServeMux()
+	if at.status {
+		mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { s.answerText(w, "ok") })
+		mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { s.answerText(w, Mode) })
+		if s.metrics != nil {
+			mux.Handle("/metrics", s.metrics)
+		}
+		return mux
+	}
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { s.answerProxy(w, true) })
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { s.answerProxy(w, false) })
 	return mux
+}
+
+func (s *Server) answerText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	s.say(w.Write([]byte(text)))
 }
 
 // healthy tells whether no change waits for too long. The caller holds the lock.

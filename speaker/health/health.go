@@ -1,7 +1,8 @@
 // Package health answers those who ask over HTTP whether this node can take
 // traffic: load balancers ask each Service's health check node port, cloud
-// controllers and probes ask /healthz and /livez. The answers are kube-proxy's,
-// byte for byte, because there are health checkers that read them.
+// controllers and probes ask /healthz and /livez, and tools that know kube-proxy ask
+// /proxyMode and /metrics. The answers are kube-proxy's, byte for byte, because there
+// are health checkers that read them; only the header Server tells them apart.
 //
 // It opens listening sockets and knows a clock. Out of scope: deciding what is
 // healthy; it is told by values.
@@ -38,6 +39,8 @@ func (c Check) key() string { return c.Namespace + "/" + c.Name }
 type Want struct {
 	// Proxy is the address for /healthz and /livez, such as ":10256"; empty for none.
 	Proxy string
+	// Status is the address for /proxyMode and /metrics, such as "127.0.0.1:10249"; empty for none.
+	Status string
 	// Addresses are where health check node ports listen; none means all addresses.
 	Addresses []netip.Addr
 	Checks    []Check
@@ -48,7 +51,7 @@ type Want struct {
 
 // Problem is a port that could not be opened. Apply tries again each time.
 type Problem struct {
-	// Service is namespace/name, empty for the Proxy address.
+	// Service is namespace/name, empty for the addresses Proxy and Status.
 	Service string
 	Address string
 	Err     error
@@ -68,15 +71,18 @@ type Options struct {
 	// Late is after how long a change that did not reach the kernel makes us
 	// unhealthy; 0 is a minute.
 	Late time.Duration
+	// Metrics answers /metrics on the address Status; nil for not found.
+	Metrics http.Handler
 }
 
 const defaultLate = time.Minute
 
 // Server serves what it was last told. It is safe for concurrent use.
 type Server struct {
-	log  *slog.Logger
-	now  func() time.Time
-	late time.Duration
+	log     *slog.Logger
+	now     func() time.Time
+	late    time.Duration
+	metrics http.Handler
 
 	mu       sync.Mutex
 	want     Want
@@ -93,6 +99,7 @@ type socket struct {
 	address string
 	service string // empty for the proxy's own
 	network string
+	status  bool // the proxy's own that is not for health checks
 }
 
 // opened is what serves a socket. The listener is closed beside the server: a
@@ -112,7 +119,7 @@ func (o opened) close() error {
 
 // New makes a server that serves nothing yet.
 func New(o Options) *Server {
-	return &Server{log: o.Log, now: o.Now, late: cmp.Or(o.Late, defaultLate), counts: map[string]int{}, open: map[socket]opened{}}
+	return &Server{log: o.Log, now: o.Now, late: cmp.Or(o.Late, defaultLate), metrics: o.Metrics, counts: map[string]int{}, open: map[socket]opened{}}
 }
 
 // Queued tells that something changed that the kernel does not have yet.
@@ -167,16 +174,19 @@ func sockets(w Want) []socket {
 	if w.Proxy != "" {
 		out = append(out, socket{address: w.Proxy, network: "tcp"})
 	}
+	if w.Status != "" {
+		out = append(out, socket{address: w.Status, network: "tcp", status: true})
+	}
 	for _, c := range w.Checks {
 		if c.Port == 0 {
 			continue
 		}
 		port := strconv.Itoa(int(c.Port))
 		if len(w.Addresses) == 0 {
-			out = append(out, socket{net.JoinHostPort("", port), c.key(), "tcp"})
+			out = append(out, socket{address: net.JoinHostPort("", port), service: c.key(), network: "tcp"})
 		}
 		for _, a := range w.Addresses {
-			out = append(out, socket{net.JoinHostPort(a.String(), port), c.key(), "tcp"})
+			out = append(out, socket{address: net.JoinHostPort(a.String(), port), service: c.key(), network: "tcp"})
 		}
 	}
 	slices.SortFunc(out, func(a, b socket) int {

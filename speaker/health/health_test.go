@@ -168,3 +168,32 @@ func TestProxy(t *testing.T) {
 		t.Errorf("another path: %d", code)
 	}
 }
+
+func TestStatus(t *testing.T) {
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) })
+	s := New(Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now, Metrics: metrics})
+	t.Cleanup(func() { _ = s.Close() })
+	port := free(t)
+	want := Want{Status: fmt.Sprintf("127.0.0.1:%d", port)}
+	if p := s.Apply(t.Context(), want); len(p) > 0 {
+		t.Fatal(p)
+	}
+	for path, want := range map[string]string{"/proxyMode": "200 nftables", "/healthz": "200 ok", "/metrics": "200 numbers", "/": "404 404 page not found\n"} {
+		code, header, body := get(t, port, path)
+		if got := fmt.Sprint(code, " ", body); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+		if header.Get("Server") != Product {
+			t.Errorf("%s: nobody can tell that the answer is ours: %v", path, header)
+		}
+	}
+	other := server(t, &clock{})
+	problems := other.Apply(t.Context(), want)
+	if len(problems) != 1 || problems[0].Service != "" {
+		t.Errorf("a taken port is a problem: %v", problems)
+	}
+	s.Apply(t.Context(), Want{})
+	if p := other.Apply(t.Context(), want); len(p) > 0 {
+		t.Errorf("the port is free now: %v", p)
+	}
+}

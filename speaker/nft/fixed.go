@@ -36,18 +36,14 @@ func intervals(f family, set setID, prefixes []netip.Prefix) []element {
 	return out
 }
 
-// fixedElements are those that come from Static, but for the counted ones.
+// fixedElements are those that come from Static, but for those of the announced addresses.
 func fixedElements(f family, s Static) []element {
-	out := slices.Concat(
+	return slices.Concat(
 		intervals(f, serviceCIDRs, s.ServiceCIDRs),
 		intervals(f, podCIDRs, s.PodCIDRs),
 		intervals(f, unmasqueraded, s.unmasqueraded(f)),
 		addresses(f, nodeportIPs, s.NodePortAddresses),
 	)
-	if s.AnswerEcho {
-		out = append(out, addresses(f, echoIPs, s.Echo)...)
-	}
-	return out
 }
 
 // unmasqueraded are the sources whose traffic to ClusterIPs keeps its address:
@@ -80,12 +76,14 @@ const spareSlots = 32
 
 // setStatic replaces what is known about the node, with its elements and chains.
 func (st *state) setStatic(s Static) {
-	if len(st.tables[v4].chains) > 0 && reflect.DeepEqual(st.static, s) {
-		return
-	}
+	s.Announced, s.Echo = inOrder(s.Announced), inOrder(s.Echo)
 	old := st.static
 	first := len(st.tables[v4].chains) == 0
 	st.static = s
+	st.announce(old, s)
+	if !first && old.likeExceptAnnounced(s) {
+		return
+	}
 	for _, f := range families {
 		if !first {
 			st.emit(fixedElements(f, old), true)
@@ -107,16 +105,54 @@ func (st *state) setStatic(s Static) {
 			st.remark(f)
 		}
 	}
-	if !first {
-		st.announced(old, -1)
-	}
-	st.announced(s, +1)
 }
 
-func (st *state) announced(s Static, by int) {
-	for _, a := range s.Announced {
-		st.countOne(counted{serviceIPs, a.Unmap()}, by)
+// announce works on the difference: the announced addresses change with every Service that gets one, and may be many.
+func (st *state) announce(old, now Static) {
+	for _, a := range without(old.Announced, now.Announced) {
+		st.countOne(counted{serviceIPs, a.Unmap()}, -1)
 	}
+	for _, a := range without(now.Announced, old.Announced) {
+		st.countOne(counted{serviceIPs, a.Unmap()}, +1)
+	}
+	for _, f := range families {
+		st.emit(addresses(f, echoIPs, without(old.echo(), now.echo())), true)
+		st.emit(addresses(f, echoIPs, without(now.echo(), old.echo())), false)
+	}
+}
+
+// echo are the addresses to answer pings for.
+func (s Static) echo() []netip.Addr {
+	if !s.AnswerEcho {
+		return nil
+	}
+	return s.Echo
+}
+
+// likeExceptAnnounced tells whether all is the same but what announce works on.
+func (s Static) likeExceptAnnounced(other Static) bool {
+	s.Announced, other.Announced = nil, nil
+	s.Echo, other.Echo = nil, nil
+	return reflect.DeepEqual(s, other)
+}
+
+// inOrder returns addresses sorted, each once.
+func inOrder(addrs []netip.Addr) []netip.Addr {
+	return slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
+}
+
+// without returns those of a that are not in b; both are sorted.
+func without(a, b []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, addr := range a {
+		for len(b) > 0 && b[0].Less(addr) {
+			b = b[1:]
+		}
+		if len(b) == 0 || b[0] != addr {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 func (st *state) emit(es []element, gone bool) {

@@ -305,3 +305,21 @@ func TestPrepareKernel(t *testing.T) {
 		t.Error("nothing could be set, and no problem")
 	}
 }
+
+// TestAnnouncedChangesAlone adds one announced address to many, and takes one of them: nothing else is touched.
+func TestAnnouncedChangesAlone(t *testing.T) {
+	var many []netip.Addr
+	for i := range 1000 {
+		many = append(many, netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
+	}
+	st, s := newState(), sampleStatic
+	s.AnswerEcho, s.Announced, s.Echo = true, many, many
+	st.setStatic(s)
+	st.plan = &changes{}
+	s.Announced = append(many[1:len(many):len(many)], netip.MustParseAddr("fd00::1"))
+	s.Echo = s.Announced
+	st.setStatic(s)
+	if have, want := len(st.plan.events), 4; have != want {
+		t.Errorf("%d elements change, want %d: one of two sets goes, one of two sets comes", have, want)
+	}
+}

@@ -119,9 +119,14 @@ var errInterrupted = errors.New("dump interrupted by a change")
 // dump sends a request and calls each with every answer's type and attributes
 // (behind struct nfgenmsg).
 func (w *wire) dump(typ uint16, family uint8, fill func(*buffer), each func(typ uint16, attrs []byte)) error {
+	return w.ask(typ, unix.NLM_F_DUMP, family, fill, each)
+}
+
+// ask is dump with NLM_F_DUMP, and with NLM_F_ACK a request for the one object that fill names.
+func (w *wire) ask(typ, flags uint16, family uint8, fill func(*buffer), each func(typ uint16, attrs []byte)) error {
 	var req buffer
 	seq := w.next()
-	start := req.message(typ, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, family, 0)
+	start := req.message(typ, unix.NLM_F_REQUEST|flags, family, 0)
 	if fill != nil {
 		fill(&req)
 	}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
+)
+
+const (
+	// calmAfter is how long after the last address was given a storm is over.
+	calmAfter = time.Second
+	// newsRate and newsBurst bound how many news are written a second during a storm: each costs the API server as much
+	// as an address does.
+	newsRate, newsBurst = 5, 50
+)
+
+// news lets addresses go before what is told of them: who announces an address can wait while others wait for one.
+type news struct {
+	limit *rate.Limiter
+	storm time.Time // when addresses were given last
+}
+
+func newNews() news {
+	return news{limit: rate.NewLimiter(newsRate, newsBurst)}
+}
+
+// hold returns the changes to write now, and how many more there are that can wait.
+func (n *news) hold(changes []serviceChange, now time.Time) (due []serviceChange, held int) {
+	if slices.ContainsFunc(changes, func(c serviceChange) bool { return !c.isNews() }) {
+		n.storm = now
+	}
+	if n.calm(now) {
+		return changes, 0
+	}
+	due = slices.DeleteFunc(slices.Clone(changes), func(c serviceChange) bool { return c.isNews() && !n.limit.AllowN(now, 1) })
+	return due, len(changes) - len(due)
+}
+
+// calm reports whether no addresses were given for a while.
+func (n *news) calm(now time.Time) bool {
+	return now.Sub(n.storm) >= calmAfter
+}
+
+// isNews reports whether a change says no more than who announces an address.
+func (c serviceChange) isNews() bool {
+	if c.ingress != nil || c.from != nil || slices.ContainsFunc(c.drop, func(kind string) bool { return kind != v1beta1.ConditionAnnounced }) {
+		return false
+	}
+	for _, condition := range c.set {
+		if condition.Type != v1beta1.ConditionAnnounced {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/config"
+	"github.com/fairlead/fairlead/speaker/bfd"
+	"github.com/fairlead/fairlead/speaker/bgp"
+)
+
+const (
+	// forwardWait is how long routes wait for forwarding to come round: what they attract
+	// right after a boot of the node would meet no rules. Without an API server forwarding
+	// does not come round, and what an earlier speaker left in the kernel still forwards.
+	forwardWait = 10 * time.Second
+	// readAgain is how often the routes are made anew although no bell rang.
+	readAgain = 10 * time.Second
+	// rivalEvery is how often other programs' sessions are looked for.
+	rivalEvery = 10 * time.Second
+	// goodbye bounds how long a speaker that ends goes on asking peers to prefer other
+	// nodes: the kubelet gives it 15 s in all.
+	goodbye = 8 * time.Second
+	// shortGoodbye is the same for peers that would forget a speaker which only restarts.
+	shortGoodbye = 2 * time.Second
+)
+
+// peerState is what the peering loop reached, for status.
+type peerState struct {
+	Plan     RoutePlan
+	Sessions bgp.Report
+	Paths    []bfd.Report
+	Error    string
+}
+
+// peering keeps the peers told what this node answers for. One loop reads the world and
+// gives the sessions their routes; the guard, which must never wait for that, has BFD and
+// BGP know of each other.
+type peering struct {
+	log       *slog.Logger
+	node      string
+	memory    *memory
+	passwords *passwords
+	room      *bgp.Room
+	paths     *bfd.Room
+	gateways  func() ([]netip.Addr, error)
+	rival     func(bgp.PeerReport) string
+	forwards  func() bool // whether forwarding has come round
+	bell      chan struct{}
+	report    func() // called after every round
+	cry       func(context.Context, transition)
+
+	state atomic.Pointer[peerState]
+
+	rivals   map[string]string // who else has a session with a peer, by key
+	looked   time.Time         // when that was last looked for
+	started  time.Time
+	draining time.Time // since when this node is; zero if it is not
+	planned  chan struct{}
+	plan     atomic.Pointer[planned]
+}
+
+// planned is what the loop last wished, for the guard.
+type planned struct {
+	plan   RoutePlan
+	rivals map[string]string
+	err    string
+}
+
+// run loops until ctx ends, then says goodbye.
+func (p *peering) run(ctx context.Context) error {
+	p.started = time.Now()
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go p.guard(watching)
+	slow := time.NewTicker(readAgain)
+	defer slow.Stop()
+	for {
+		if err := p.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
+			p.log.Error("tell the peers", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return p.leave(context.WithoutCancel(ctx))
+		case <-p.bell:
+		case <-slow.C:
+		case <-p.soon():
+		}
+	}
+}
+
+// soon tells when to try again what has not come round yet; never, once it has.
+func (p *peering) soon() <-chan time.Time {
+	if p.plan.Load() != nil {
+		return nil
+	}
+	return time.After(200 * time.Millisecond)
+}
+
+// round reads the world, decides, and makes it so.
+func (p *peering) round(ctx context.Context) error {
+	if !p.forwards() && time.Since(p.started) < forwardWait {
+		return nil
+	}
+	w, err := p.world(ctx)
+	if err != nil {
+		return err
+	}
+	return p.apply(ctx, w, p.decide(w))
+}
+
+// decide says what to tell the peers, and blocks those whose passwords are not known.
+func (p *peering) decide(w World) RoutePlan {
+	plan := Routes(w)
+	for i, peer := range plan.Wish.Peers {
+		at := slices.IndexFunc(w.Config.Peers, func(c config.BGPPeer) bool { return c.Name == peer.Key })
+		if at < 0 || w.Config.Peers[at].Secret == "" {
+			continue
+		}
+		if why := p.passwords.missing(w.Config.Peers[at].Secret); why != "" {
+			plan.Wish.Peers[i].Blocked = why
+		}
+	}
+	return plan
+}
+
+func (p *peering) apply(ctx context.Context, w World, plan RoutePlan) error {
+	_, err := p.room.Apply(ctx, plan.Wish)
+	p.lookForRivals(w.Now)
+	next := planned{plan: plan, rivals: p.rivals}
+	if err != nil {
+		next.err = err.Error()
+	}
+	p.plan.Store(&next)
+	ring(p.planned)
+	if plan.Next > 0 {
+		time.AfterFunc(plan.Next, func() { ring(p.bell) })
+	}
+	return err
+}
+
+// lookForRivals finds the sessions that cannot come up because another program has them. It reads
+// all connections of the node, so it does so rarely.
+func (p *peering) lookForRivals(now time.Time) {
+	if now.Sub(p.looked) < rivalEvery {
+		return
+	}
+	p.looked, p.rivals = now, map[string]string{}
+	for _, session := range p.room.Report().Peers {
+		if session.State != bgp.Connect || session.LastError == "" {
+			continue
+		}
+		if why := p.rival(session); why != "" {
+			p.rivals[session.Key] = why
+		}
+	}
+}
+
+// world reads what the routes depend on.
+func (p *peering) world(ctx context.Context) (World, error) {
+	s, err := p.memory.snapshot(ctx)
+	if err != nil {
+		return World{}, err
+	}
+	w := s.world(p.node)
+	w.Now = time.Now()
+	w.Secrets = p.passwords.of(ctx, secretsOf(w.Config.Peers))
+	if slices.ContainsFunc(w.Config.Peers, func(c config.BGPPeer) bool { return c.FromGateway }) {
+		if w.Gateways, err = p.gateways(); err != nil {
+			return w, fmt.Errorf("find the default gateway: %w", err)
+		}
+	}
+	p.drain(&w)
+	return w, nil
+}
+
+// drain remembers since when this node is being drained. One that was so before the speaker
+// started has had its time.
+func (p *peering) drain(w *World) {
+	here, _ := w.node(p.node)
+	leaving := here.Leaving != ""
+	switch {
+	case !leaving:
+		p.draining = time.Time{}
+	case p.draining.IsZero() && p.plan.Load() == nil:
+		p.draining = w.Now.Add(-longestDrain)
+	case p.draining.IsZero():
+		p.draining = w.Now
+	}
+	w.DrainingSince = p.draining
+}
+
+// longestDrain is the longest drain time that a BGPPeer may have.
+const longestDrain = time.Hour
+
+// leave ends the sessions: for good if this node goes away, else so that peers with graceful
+// restart keep the routes until the next speaker is there.
+func (p *peering) leave(ctx context.Context) error {
+	defer p.paths.Close() // after BGP: FRR would take a path that is switched off for a reason to drop the routes
+	w, err := p.world(ctx)
+	if err != nil {
+		return p.room.Leave()
+	}
+	here, _ := w.node(p.node)
+	why := here.Leaving
+	plan := p.decide(w)
+	wait := part(&plan, p.room.Report(), why != "")
+	if wait > 0 {
+		_, err = p.room.Apply(ctx, plan.Wish)
+		pause(ctx, wait)
+	}
+	if why != "" {
+		return errors.Join(err, p.room.Close(why))
+	}
+	return errors.Join(err, p.room.Leave())
+}
+
+// part makes the plan ask those peers to prefer other nodes that will forget our routes when we
+// leave, and returns for how long: all if this node goes away, else those without graceful restart.
+func part(plan *RoutePlan, sessions bgp.Report, going bool) time.Duration {
+	limit := shortGoodbye
+	if going {
+		limit = goodbye
+	}
+	leaving := farewell(plan.Wish)
+	var wait time.Duration
+	for _, session := range sessions.Peers {
+		if session.State != bgp.Established || session.Prefixes == 0 || session.GracefulRestart && !going {
+			continue
+		}
+		plan.Wish.Routes[session.Key] = leaving.Routes[session.Key]
+		wait = max(wait, min(plan.Drain[session.Key], limit))
+	}
+	return wait
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// secretsOf returns the names of the Secrets that peers need, sorted, each once.
+func secretsOf(peers []config.BGPPeer) []string {
+	var names []string
+	for _, peer := range peers {
+		if peer.Secret != "" {
+			names = append(names, peer.Secret)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
