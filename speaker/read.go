@@ -16,6 +16,7 @@ import (
 
 	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
 
@@ -33,7 +34,7 @@ type reader struct {
 	apiServer    []netip.AddrPort
 	reserved     map[uint16]bool
 	serviceCIDRs bool // whether the API server serves ServiceCIDR objects (Kubernetes 1.33)
-	local        func() []netip.Addr
+	local        func() ([]links.Link, error)
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
 	answerEcho    bool // whether announced addresses are pinged
@@ -81,7 +82,11 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 	if len(pods) == 0 {
 		pods = prefixes(node.Spec.PodCIDRs)
 	}
-	addresses := r.local()
+	local, err := r.local()
+	if err != nil {
+		return environment{}, err
+	}
+	addresses := addressesOf(local)
 	nodes, err := r.allNodeAddresses(ctx)
 	if err != nil {
 		return environment{}, err
@@ -94,7 +99,7 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 		},
 		Static: nft.Static{
 			PodCIDRs: pods, ServiceCIDRs: services,
-			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
+			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), local),
 			AnswerEcho:        r.answerEcho,
 		},
 		Nodes:               nodes,
