@@ -121,12 +121,18 @@ func translate(t *testing.T, arc *txtar.Archive) string {
 // objects reads Services and EndpointSlices out of YAML documents.
 func objects(t *testing.T, in string) ([]*corev1.Service, []*discoveryv1.EndpointSlice) {
 	t.Helper()
-	var services []*corev1.Service
-	var slices []*discoveryv1.EndpointSlice
+	services, slices, err := readObjects(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return services, slices
+}
+
+func readObjects(in string) (services []*corev1.Service, slices []*discoveryv1.EndpointSlice, err error) {
 	for doc := range strings.SplitSeq(in, "\n---\n") {
 		var kind metav1.TypeMeta
 		if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 		var into any
 		switch kind.Kind {
@@ -137,11 +143,11 @@ func objects(t *testing.T, in string) ([]*corev1.Service, []*discoveryv1.Endpoin
 			slices = append(slices, &discoveryv1.EndpointSlice{})
 			into = slices[len(slices)-1]
 		default:
-			t.Fatalf("unknown kind %q", kind.Kind)
+			return nil, nil, fmt.Errorf("unknown kind %q", kind.Kind)
 		}
 		if err := yaml.UnmarshalStrict([]byte(doc), into); err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 	}
-	return services, slices
+	return services, slices, nil
 }
