@@ -15,7 +15,7 @@ CONTROLLER_GEN := go tool -modfile=.tools/go.mod controller-gen
 
 .PHONY: help
 help: ## Print the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the controller and the speaker into bin/
@@ -44,6 +44,10 @@ test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (need
 .PHONY: conformance
 conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)
 	@$(LAB) conformance
+
+.PHONY: conformance-sample
+conformance-sample: ## Run a few specs of that suite (two minutes once it is built)
+	@$(LAB) conformance --sample
 
 .PHONY: tools
 tools:

@@ -20,23 +20,24 @@ type announcers struct {
 	speakers int
 	byAddr   map[netip.Addr]announcer
 	problems map[string][]string // by object
+	contests map[string][]string // those of them that say another host uses an address, by object
 }
 
 type announcer struct {
-	node, link string
-	since      metav1.Time
+	node, link, next string // next would announce it if node could not
+	since            metav1.Time
 }
 
 // readAnnouncers reads all speakers. If two tell of one address, the later claim counts: the other node died with it.
 func readAnnouncers(speakers []v1beta1.Speaker) announcers {
-	a := announcers{speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, problems: map[string][]string{}}
+	a := announcers{speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, problems: map[string][]string{}, contests: map[string][]string{}}
 	for _, speaker := range speakers {
 		for _, announced := range speaker.Status.Addresses {
 			addr, err := netip.ParseAddr(announced.Address)
 			if err != nil {
 				continue
 			}
-			next := announcer{node: speaker.Name, link: announced.Link}
+			next := announcer{node: speaker.Name, link: announced.Link, next: announced.RunnerUp}
 			if announced.Since != nil {
 				next.since = *announced.Since
 			}
@@ -45,7 +46,11 @@ func readAnnouncers(speakers []v1beta1.Speaker) announcers {
 			}
 		}
 		for _, problem := range speaker.Status.Problems {
-			a.problems[problem.Object] = append(a.problems[problem.Object], speaker.Name+": "+cmp.Or(problem.Message, problem.Reason))
+			text := speaker.Name + ": " + cmp.Or(problem.Message, problem.Reason)
+			a.problems[problem.Object] = append(a.problems[problem.Object], text)
+			if problem.Reason == v1beta1.ReasonAddressConflict {
+				a.contests[problem.Object] = append(a.contests[problem.Object], text)
+			}
 		}
 	}
 	for _, problems := range a.problems {
@@ -78,7 +83,7 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 			missing = append(missing, addr.String())
 		}
 	}
-	condition.Message = strings.Join(by, ", ")
+	condition.Message = strings.Join(append(by, a.contests["service/"+e.claim.Service.String()]...), ", ")
 	if len(missing) > 0 {
 		condition.Status = metav1.ConditionFalse
 		condition.Reason, condition.Message = a.nobody(e, missing, by)
@@ -109,10 +114,31 @@ func (a announcers) problemsOf(e entry) []string {
 }
 
 func (w announcer) String() string {
-	if w.link == "" {
-		return "node " + w.node
+	text := "node " + w.node
+	if w.link != "" {
+		text += " on " + w.link
 	}
-	return fmt.Sprintf("node %s on %s", w.node, w.link)
+	if w.next != "" {
+		text += runnerUp + w.next + ")"
+	}
+	return text
+}
+
+// runnerUp comes before the name of the next node in a message.
+const runnerUp = " (then "
+
+// sameNodes tells whether two messages name the same announcers: another runner-up is no news.
+func sameNodes(a, b string) bool { return withoutRunnersUp(a) == withoutRunnersUp(b) }
+
+func withoutRunnersUp(message string) string {
+	for {
+		before, rest, found := strings.Cut(message, runnerUp)
+		if !found {
+			return message
+		}
+		_, after, _ := strings.Cut(rest, ")")
+		message = before + after
+	}
 }
 
 // nobody says why addresses are not announced, as far as the speakers know.

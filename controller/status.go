@@ -103,11 +103,17 @@ func changeService(e entry, g ipam.Grant, announcers announcers, now time.Time) 
 	change.condition(allocated, change.ingress != nil, now)
 	change.refused = !g.OK && len(change.events) > 0
 	if announced, any := announcers.condition(e, g, now); any {
-		change.condition(announced, announced.Status == metav1.ConditionTrue, now)
+		change.condition(announced, announced.Status == metav1.ConditionTrue && moved(e, announced), now)
 	} else {
 		change.remove(v1beta1.ConditionAnnounced)
 	}
 	return change, change.ingress != nil || change.from != nil || len(change.set) > 0 || len(change.drop) > 0
+}
+
+// moved tells whether a Service's addresses are announced by other nodes than its condition says.
+func moved(e entry, announced metav1.Condition) bool {
+	have := meta.FindStatusCondition(e.service.Status.Conditions, announced.Type)
+	return have == nil || !sameNodes(have.Message, announced.Message)
 }
 
 // release clears what the controller wrote into the status of a Service that is no longer of type LoadBalancer.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,6 +54,9 @@ func newManager(ctx context.Context, cfg *rest.Config, o options, log *slog.Logg
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the controller: %w", err)
+	}
+	if err := knowsOurKinds(mgr.GetRESTMapper(), scheme); err != nil {
+		return nil, err
 	}
 	services, err := mgr.GetCache().GetInformer(ctx, &corev1.Service{}, cache.BlockUntilSynced(false))
 	if err != nil {
@@ -120,6 +124,35 @@ func storedServices(informer cache.Informer) func() ([]*corev1.Service, error) {
 		}
 		return services, nil
 	}
+}
+
+// knowsOurKinds refuses an API server that lacks one of Fairlead's kinds: Helm brings CRDs when it installs a chart, not
+// when it upgrades one, and a watch of such a kind would only time out.
+func knowsOurKinds(mapper meta.RESTMapper, scheme *runtime.Scheme) error {
+	var missing []string
+	for kind := range scheme.KnownTypes(v1beta1.GroupVersion) {
+		object, err := scheme.New(v1beta1.GroupVersion.WithKind(kind))
+		if err != nil {
+			return fmt.Errorf("make a %s: %w", kind, err)
+		}
+		if _, ok := object.(client.Object); !ok {
+			continue // a list, or options
+		}
+		_, err = mapper.RESTMapping(v1beta1.GroupVersion.WithKind(kind).GroupKind(), v1beta1.GroupVersion.Version)
+		if meta.IsNoMatchError(err) {
+			missing = append(missing, kind)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("ask the API server for %s: %w", kind, err)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return fmt.Errorf("the API server does not know %s: apply the CRDs of this version, which Helm does not upgrade "+
+		"(kubectl apply --server-side -f charts/fairlead/crds)", strings.Join(missing, ", "))
 }
 
 // servesServiceCIDRs reports whether the API server has ServiceCIDR objects (Kubernetes 1.33 and later).

@@ -24,14 +24,17 @@ const settleTime = 3 * time.Second
 
 // announceState is what the announcing loop reached, for status.
 type announceState struct {
-	Verdicts []Verdict
-	Held     []hold
-	Refused  []refused
-	States   []l2.State
-	Wire     []l2.LinkCounters
-	Members  []members.Member
-	Links    []links.Link
-	Error    string
+	Verdicts  []Verdict
+	Held      []hold
+	Refused   []refused
+	Contested []refused // addresses that are announced although another host uses them, too
+	Moves     moves
+	Relays    int // addresses of which connections are passed on to another node
+	States    []l2.State
+	Wire      []l2.LinkCounters
+	Members   []members.Member
+	Links     []links.Link
+	Error     string
 }
 
 // announcing keeps this node answering for the addresses that are its own.
@@ -48,6 +51,7 @@ type announcing struct {
 	relays    *nft.Relays           // nil where the kernel has no nftables: then nobody forwards by them either
 	dead      func(map[string]bool) // told which nodes went silent
 	report    func()                // called after every round
+	cry       func(context.Context, news)
 
 	state atomic.Pointer[announceState]
 
@@ -55,13 +59,17 @@ type announcing struct {
 	peers   int
 	held    map[netip.Addr]hold
 	passed  map[netip.Addr]relay // what is passed on to other nodes
-	no      map[netip.Addr]refused
-	asking  map[netip.Addr]bool
-	answers chan asked
-	meta    []byte
-	before  World     // of the round before
-	rounds  uint64    // how often all was announced anew
-	heard   time.Time // when another host was last heard using an address of ours
+	// announced are the addresses this node answers for and means to keep.
+	announced map[netip.Addr]bool
+	contested map[netip.Addr]string // what was told of hosts that use addresses of ours
+	moves     moves
+	no        map[netip.Addr]refused
+	asking    map[netip.Addr]bool
+	answers   chan asked
+	meta      []byte
+	before    World     // of the round before
+	rounds    uint64    // how often all was announced anew
+	heard     time.Time // when another host was last heard using an address of ours
 }
 
 // asked is what the wire said.
@@ -111,7 +119,7 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	now := time.Now()
 	verdicts := Decide(w)
-	a.hear(verdicts, w, now)
+	a.hear(ctx, verdicts, w, now)
 	if again(a.before, w, verdicts) || a.challenged(verdicts) {
 		a.rounds++
 	}
@@ -124,8 +132,11 @@ func (a *announcing) round(ctx context.Context) error {
 	if err == nil {
 		err = a.tell(all)
 	}
+	contests := contested(reached.States, verdicts, w, now)
+	a.cryContested(ctx, contests)
 	state := announceState{
 		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
+		Contested: contests, Moves: a.moves, Relays: len(a.passed),
 		States: reached.States, Wire: reached.Links, Members: found, Links: all,
 	}
 	if err != nil {
@@ -194,7 +205,7 @@ func (a *announcing) challenged(verdicts []Verdict) bool {
 }
 
 // hear takes what the wire said since the last round.
-func (a *announcing) hear(verdicts []Verdict, w World, now time.Time) {
+func (a *announcing) hear(ctx context.Context, verdicts []Verdict, w World, now time.Time) {
 	for {
 		var heard asked
 		select {
@@ -208,12 +219,12 @@ func (a *announcing) hear(verdicts []Verdict, w World, now time.Time) {
 			if i < 0 || verdicts[i].Owner != w.Node {
 				continue
 			}
-			a.hearOne(wish, verdicts[i], heard, w, now)
+			a.hearOne(ctx, wish, verdicts[i], heard, w, now)
 		}
 	}
 }
 
-func (a *announcing) hearOne(wish l2.Announcement, v Verdict, heard asked, w World, now time.Time) {
+func (a *announcing) hearOne(ctx context.Context, wish l2.Announcement, v Verdict, heard asked, w World, now time.Time) {
 	if heard.err != nil {
 		a.log.Warn("ask the wire", "address", wish.Address, "error", heard.err)
 		return
@@ -226,11 +237,13 @@ func (a *announcing) hearOne(wish l2.Announcement, v Verdict, heard asked, w Wor
 	}
 	if a.no[v.Address].Reason != no.Reason {
 		a.log.Warn("address not taken", "address", v.Address, "reason", no.Reason, "message", no.Message)
+		a.moves.Refused++
+		a.cryRefused(ctx, *no)
 	}
 	a.no[v.Address] = *no
 }
 
-// apply answers for what is held, and logs what changed hands.
+// apply answers for what is held, and tells what changed hands.
 func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l2.Report, error) {
 	var want []l2.Announcement
 	next := map[netip.Addr]hold{}
@@ -239,16 +252,7 @@ func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l
 		next[h.Announcement.Address] = h
 	}
 	reached, err := a.responder.Apply(ctx, want, all)
-	for address, h := range next {
-		if before, had := a.held[address]; h.Announcement.Until.IsZero() && (!had || !before.Announcement.Until.IsZero()) {
-			a.log.Info("address announced", "address", address, "links", h.Announcement.Links, "message", h.Verdict.Message)
-		}
-	}
-	for address := range a.held {
-		if _, has := next[address]; !has {
-			a.log.Info("address withdrawn", "address", address)
-		}
-	}
+	a.handsChanged(todo.Hold)
 	for _, state := range reached.States {
 		if state.Handed {
 			delete(next, state.Address)
@@ -256,6 +260,48 @@ func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l
 	}
 	a.held = next
 	return reached, err
+}
+
+// handsChanged logs and counts what this node announces now and did not before, and the other way round.
+func (a *announcing) handsChanged(holds []hold) {
+	now := map[netip.Addr]bool{}
+	for _, h := range holds {
+		if !h.Announcement.Until.IsZero() {
+			continue
+		}
+		now[h.Announcement.Address] = true
+		if !a.announced[h.Announcement.Address] {
+			a.log.Info("address announced", "address", h.Announcement.Address, "links", h.Announcement.Links, "message", h.Verdict.Message)
+			a.moves.Taken++
+		}
+	}
+	for address := range a.announced {
+		if !now[address] {
+			a.log.Info("address withdrawn", "address", address)
+			a.moves.Given++
+		}
+	}
+	a.announced = now
+}
+
+// cryContested tells of the hosts that have begun to use addresses of ours.
+func (a *announcing) cryContested(ctx context.Context, now []refused) {
+	told := map[netip.Addr]string{}
+	for _, no := range now {
+		told[no.Verdict.Address] = no.Message
+		if a.contested[no.Verdict.Address] != no.Message {
+			a.log.Warn("address contested", "address", no.Verdict.Address, "message", no.Message)
+			a.cryRefused(ctx, no)
+		}
+	}
+	a.contested = told
+}
+
+// cryRefused tells the Services of an address what is the matter with it.
+func (a *announcing) cryRefused(ctx context.Context, no refused) {
+	for _, service := range no.Verdict.Services {
+		a.cry(ctx, news{service, no.Reason, a.node + ": " + no.Message})
+	}
 }
 
 // openRelays reads what an earlier speaker on this node passed on.

@@ -24,6 +24,11 @@ const (
 	askAgain = 5 * time.Second
 )
 
+// moves count what changed hands since the speaker started.
+type moves struct {
+	Taken, Given, Refused uint64
+}
+
 // hold is an address that this node answers for.
 type hold struct {
 	Announcement l2.Announcement
@@ -140,4 +145,30 @@ func answer(v Verdict, seen []l2.Sighting, w World, now time.Time) *refused {
 	}
 	return &refused{Verdict: v, Again: again, Reason: v1beta1.ReasonAddressConflict, Message: fmt.Sprintf(
 		"another host with the MAC address %s answers for %s on %s: take the address from that host or out of the pool, or set conflictPolicy: Announce", mac, v.Address, seen[i].Link)}
+}
+
+// contestTime is for how long another host that was heard using an address of ours is told of.
+const contestTime = time.Minute
+
+// contested are the addresses that this node announces although another host, none of the
+// speakers' nodes, was lately heard using them. The address stays: who had it first
+// defends it (RFC 5227 section 2.4, and RFC 4862 section 5.4.4 for IPv6), and l2 has
+// answered that host already.
+func contested(states []l2.State, verdicts []Verdict, w World, now time.Time) []refused {
+	byAddress := map[netip.Addr]Verdict{}
+	for _, v := range verdicts {
+		byAddress[v.Address] = v
+	}
+	var found []refused
+	for _, state := range states {
+		v, wanted := byAddress[state.Address]
+		mac := state.Foreign.MAC.String()
+		ours := slices.ContainsFunc(w.Members, func(m Member) bool { return m.Meta.hasMAC(mac) })
+		if !wanted || v.Owner != w.Node || state.MAC == nil || ours || state.Foreign.At.IsZero() || now.Sub(state.Foreign.At) > contestTime {
+			continue
+		}
+		found = append(found, refused{Verdict: v, Reason: v1beta1.ReasonAddressConflict, Message: fmt.Sprintf(
+			"another host with the MAC address %s uses %s on %s, too: this node had it first and keeps announcing it; take the address from that host or out of the pool", mac, v.Address, state.Link)})
+	}
+	return found
 }

@@ -164,3 +164,42 @@ func TestAgain(t *testing.T) {
 		})
 	}
 }
+
+// A host that uses an address of ours is told of for a while, unless it is one of us.
+func TestContested(t *testing.T) {
+	seen := func(mac string, ago time.Duration) l2.State {
+		hw, err := net.ParseMAC(mac)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l2.State{Address: address, Link: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Foreign: l2.Sighting{MAC: hw, At: noon.Add(-ago)}}
+	}
+	const stranger = "02:00:00:00:00:99"
+	silent := seen(stranger, time.Second)
+	silent.MAC = nil
+	tests := map[string]struct {
+		state l2.State
+		owner string
+		want  int
+	}{
+		"nobody was seen":            {l2.State{Address: address, Link: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}, "node1", 0},
+		"a stranger":                 {seen(stranger, time.Second), "node1", 1},
+		"a stranger, long ago":       {seen(stranger, 2*time.Minute), "node1", 0},
+		"another speaker":            {seen(macs["node2"], time.Second), "node1", 0},
+		"an address of another node": {seen(stranger, time.Second), "node2", 0},
+		"a link that does not work":  {silent, "node1", 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			found := contested([]l2.State{test.state}, []Verdict{verdict(test.owner, "")}, twoNodes(Alive), noon)
+			if len(found) != test.want {
+				t.Errorf("contested: %+v, want %d", found, test.want)
+			}
+			for _, no := range found {
+				if no.Reason != v1beta1.ReasonAddressConflict || !strings.Contains(no.Message, stranger) {
+					t.Errorf("%s: %s", no.Reason, no.Message)
+				}
+			}
+		})
+	}
+}

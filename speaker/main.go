@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -78,6 +79,7 @@ type speaker struct {
 	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	kinds   kinds
 	pace    *pace // of announcing
 }
 
@@ -85,11 +87,12 @@ type speaker struct {
 // the last known state while there is no API server, all else needs one.
 func (s *speaker) run(ctx context.Context) error {
 	s.silent.rung = s.bells.world
+	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
-		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load()} },
+		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load(), s.kinds.lacking()} },
 	}
 	f.report = func() { ring(status.bell) }
 	a.report, p.report = f.report, f.report
@@ -200,7 +203,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: links.Snapshot, ignoreExclude: o.ignoreExclude,
-		answerEcho: o.answerEcho,
+		answerEcho: o.answerEcho, kinds: &s.kinds,
 	}
 	f.read, status.client = read, mgr.GetClient()
 	secrets := mgr.GetAPIReader()
@@ -222,7 +225,28 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	}
 	paced := s.bells
 	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	if err := s.watchKinds(ctx, mgr, paced); err != nil {
+		return nil, err
+	}
 	return mgr, watchAll(ctx, mgr.GetCache(), paced, serviceCIDRs)
+}
+
+// watchKinds watches Fairlead's own kinds, each from when the API server serves it.
+func (s *speaker) watchKinds(ctx context.Context, mgr manager.Manager, b bells) error {
+	mapper, informers := mgr.GetRESTMapper(), mgr.GetCache()
+	if err := s.kinds.ask(mapper); err != nil {
+		return err
+	}
+	if err := s.kinds.watchServed(ctx, informers, b.configured); err != nil {
+		return err
+	}
+	err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		return s.kinds.await(ctx, s.log, mapper, informers, b.configured)
+	}))
+	if err != nil {
+		return fmt.Errorf("wire the speaker: %w", err)
+	}
+	return nil
 }
 
 func newManager(o options) (manager.Manager, error) {
@@ -271,13 +295,13 @@ func (s *speaker) announcing() *announcing {
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
 		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
+		cry:  s.crier.cryNews,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
 	}
 }
 
 func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
-	s.crier.log, s.crier.node = s.log, s.options.node
 	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
 	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
 	return &peering{

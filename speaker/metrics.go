@@ -21,6 +21,8 @@ type collector struct {
 	active, services, endpoints, generation, synced, failing *prometheus.Desc
 	announced, refused, members, problems                    *prometheus.Desc
 	malformed, ignored, dropped                              *prometheus.Desc
+	moved, contested, relayed                                *prometheus.Desc
+	received, answered, limited, gratuitous, unsent          *prometheus.Desc
 }
 
 func newCollector(have func() reached) *collector {
@@ -42,6 +44,14 @@ func newCollector(have func() reached) *collector {
 		malformed:  desc("l2_malformed_frames_total", "Frames that are no valid ARP or NDP.", "link"),
 		ignored:    desc("l2_ignored_frames_total", "Valid frames that are not for this speaker to act on.", "link"),
 		dropped:    desc("l2_dropped_frames_total", "Frames the kernel dropped because they came too fast.", "link"),
+		moved:      desc("address_moves_total", "Addresses this node took, gave away, and refused to take.", "direction"),
+		contested:  desc("contested_addresses", "Addresses this node announces although another host uses them, too."),
+		relayed:    desc("relayed_addresses", "Addresses whose older connections live on through the node that had them before."),
+		received:   desc("l2_requests_received_total", "ARP requests and neighbour solicitations for announced addresses.", "link"),
+		answered:   desc("l2_requests_answered_total", "Those that were answered.", "link"),
+		limited:    desc("l2_requests_limited_total", "Those that were not, because their sender asks too often.", "link"),
+		gratuitous: desc("l2_gratuitous_sent_total", "Announcements sent without being asked.", "link"),
+		unsent:     desc("l2_send_failures_total", "Frames the kernel did not take.", "link"),
 	}
 }
 
@@ -49,7 +59,8 @@ func newCollector(have func() reached) *collector {
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.active, c.services, c.endpoints, c.generation, c.synced, c.failing, c.announced, c.refused,
-		c.members, c.problems, c.malformed, c.ignored, c.dropped,
+		c.members, c.problems, c.malformed, c.ignored, c.dropped, c.moved, c.contested, c.relayed,
+		c.received, c.answered, c.limited, c.gratuitous, c.unsent,
 	} {
 		to <- d
 	}
@@ -96,13 +107,23 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 }
 
 func (c *collector) collectL2(to chan<- prometheus.Metric, a *announceState) {
-	counter := func(d *prometheus.Desc, value uint64, link string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), link)
+	counter := func(d *prometheus.Desc, value uint64, label string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), label)
 	}
+	to <- prometheus.MustNewConstMetric(c.contested, prometheus.GaugeValue, float64(len(a.Contested)))
+	to <- prometheus.MustNewConstMetric(c.relayed, prometheus.GaugeValue, float64(a.Relays))
+	counter(c.moved, a.Moves.Taken, "taken")
+	counter(c.moved, a.Moves.Given, "given")
+	counter(c.moved, a.Moves.Refused, "refused")
 	for _, link := range a.Wire {
 		counter(c.malformed, link.Malformed, link.Link)
 		counter(c.ignored, link.Ignored, link.Link)
 		counter(c.dropped, link.Dropped, link.Link)
+		counter(c.received, link.Received, link.Link)
+		counter(c.answered, link.Answered, link.Link)
+		counter(c.limited, link.Limited, link.Link)
+		counter(c.gratuitous, link.Gratuitous, link.Link)
+		counter(c.unsent, link.Failed, link.Link)
 	}
 }
 

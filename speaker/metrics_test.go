@@ -27,7 +27,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
-	if count, err := testutil.GatherAndCount(registry); err != nil || count != 15 {
-		t.Errorf("%d metrics, %v; want 15", count, err)
+	if count, err := testutil.GatherAndCount(registry); err != nil || count != 25 {
+		t.Errorf("%d metrics, %v; want 25", count, err)
 	}
 }

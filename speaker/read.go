@@ -37,7 +37,8 @@ type reader struct {
 	local        func() ([]links.Link, error)
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
-	answerEcho    bool // whether announced addresses are pinged
+	kinds         *kinds // nil: all are served
+	answerEcho    bool   // whether announced addresses are pinged
 }
 
 // environment is what the translations and the rules need to know of this node and its cluster.

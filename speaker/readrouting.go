@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
 )
@@ -16,10 +13,8 @@ func (r *reader) readRouting(ctx context.Context, s *Snapshot) error {
 	var advertisements v1beta1.BGPAdvertisementList
 	var profiles v1beta1.BFDProfileList
 	var communities v1beta1.CommunityList
-	for _, list := range []client.ObjectList{&peers, &advertisements, &profiles, &communities} {
-		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return fmt.Errorf("list %T: %w", list, err)
-		}
+	if err := r.listAll(ctx, &peers, &advertisements, &profiles, &communities); err != nil {
+		return err
 	}
 	for _, peer := range peers.Items {
 		s.Routers = append(s.Routers, v1beta1.BGPPeer{ObjectMeta: nameAndLabels(&peer), Spec: peer.Spec})

@@ -53,10 +53,8 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	var advertisements v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
 	var services corev1.ServiceList
-	for _, list := range []client.ObjectList{&pools, &advertisements, &nodes, &services} {
-		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return s, fmt.Errorf("list %T: %w", list, err)
-		}
+	if err := r.listAll(ctx, &pools, &advertisements, &nodes, &services); err != nil {
+		return s, err
 	}
 	for _, pool := range pools.Items {
 		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
@@ -88,6 +86,19 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	var err error
 	s.Peers, err = r.peers(ctx)
 	return s, err
+}
+
+// listAll fills the lists; one of a kind that the API server does not serve stays empty.
+func (r *reader) listAll(ctx context.Context, lists ...client.ObjectList) error {
+	for _, list := range lists {
+		if r.kinds.lacks(list) {
+			continue
+		}
+		if err := r.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	return nil
 }
 
 func nameAndLabels(object client.Object) metav1.ObjectMeta {

@@ -59,13 +59,14 @@ type reached struct {
 	forward  *forwardState
 	announce *announceState
 	peers    *peerState
+	missing  []string // kinds the API server does not serve, sorted
 }
 
 // report says what a speaker reached.
 func report(r reached) v1beta1.SpeakerStatus {
 	f, a := r.forward, r.announce
 	var status v1beta1.SpeakerStatus
-	var problems []problem
+	problems := kindProblems(r.missing)
 	if f != nil {
 		status.Forwarding = reportForwarding(*f)
 		problems = append(problems, f.Problems...)
@@ -122,6 +123,7 @@ func reportAddresses(held []hold, states []l2.State) []v1beta1.AnnouncedAddress 
 		found = append(found, v1beta1.AnnouncedAddress{
 			Address: state.Address.String(), Services: h.Verdict.Services, Link: state.Link, MAC: state.MAC.String(),
 			Since: &metav1.Time{Time: state.Since.Truncate(time.Second)}, Reason: h.Verdict.Message,
+			RunnerUp: h.Verdict.RunnerUp,
 		})
 	}
 	slices.SortFunc(found, func(a, b v1beta1.AnnouncedAddress) int { return strings.Compare(a.Address, b.Address) })
@@ -163,10 +165,22 @@ func reportLinks(all []links.Link) []v1beta1.Link {
 	return found
 }
 
+// kindProblems says which kinds the API server lacks.
+func kindProblems(missing []string) []problem {
+	var found []problem
+	for _, kind := range missing {
+		found = append(found, problem{
+			Object: "customresourcedefinition/" + strings.ToLower(kind), Reason: v1beta1.ReasonKindMissing,
+			Message: fmt.Sprintf("the API server does not know %s, so it is done without: %s", kind, crdRemedy),
+		})
+	}
+	return found
+}
+
 // announceProblems lists the addresses that should be answered for here and are not.
 func announceProblems(a announceState) []problem {
 	var found []problem
-	for _, no := range a.Refused {
+	for _, no := range slices.Concat(a.Refused, a.Contested) {
 		for _, key := range no.Verdict.Services {
 			found = append(found, problem{"service/" + key, no.Reason, no.Message})
 		}

@@ -33,6 +33,12 @@ type bells struct {
 	peers    chan struct{} // what the routes depend on
 }
 
+// configured rings for a change of what users wrote about announcing.
+func (b bells) configured(client.Object) {
+	ring(b.announce)
+	ring(b.peers)
+}
+
 // cacheOptions keep out of memory what the speaker never reads.
 func cacheOptions(namespace, node string) (cache.Options, error) {
 	notHeadless, err := labels.NewRequirement(corev1.IsHeadlessService, selection.DoesNotExist, nil)
@@ -92,10 +98,10 @@ func serviceOf(slice client.Object) string {
 	return slice.GetNamespace() + "/" + slice.GetLabels()[discoveryv1.LabelServiceName]
 }
 
-// watchAll starts the watches and wires each to the bells it rings.
+// watchAll starts the watches of what every API server serves and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
 	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
-	announce := func(client.Object) { ring(b.announce); ring(b.peers) }
+	announce := b.configured
 	layer2 := func(client.Object) { ring(b.announce) }
 	watches := []struct {
 		object  client.Object
@@ -115,12 +121,6 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 		}},
 		{&corev1.Node{}, world},
 		{&corev1.Pod{}, layer2},
-		{&v1beta1.IPAddressPool{}, announce},
-		{&v1beta1.L2Advertisement{}, announce},
-		{&v1beta1.BGPPeer{}, announce},
-		{&v1beta1.BGPAdvertisement{}, announce},
-		{&v1beta1.BFDProfile{}, announce},
-		{&v1beta1.Community{}, announce},
 	}
 	for _, w := range watches {
 		if err := watch(ctx, informers, w.object, w.changed); err != nil {

@@ -151,6 +151,8 @@ const (
 	ReasonHealthCheckFailed = "HealthCheckFailed"
 	// ReasonKernelSetting means a setting of the node's kernel is not what forwarding needs.
 	ReasonKernelSetting = "KernelSetting"
+	// ReasonKindMissing means the API server does not serve a kind of this version of Fairlead.
+	ReasonKindMissing = "KindMissing"
 	// ReasonForwardingFailed means the kernel did not take the last change of the forwarding table.
 	ReasonForwardingFailed = "ForwardingFailed"
 	// ReasonAnnouncingFailed means the last round of announcing ended with an error.

@@ -81,6 +81,10 @@ type AnnouncedAddress struct {
 	// Why it is this node that announces it.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+
+	// The node that would announce it if this one could not.
+	// +optional
+	RunnerUp string `json:"runnerUp,omitempty"`
 }
 
 // ForwardingStatus says whether and how this node forwards traffic to Services.

@@ -46,16 +46,27 @@ type conformanceOptions struct {
 	procs      int
 }
 
+// sampleSpecs matches a few specs that are quick and tell a lot: they run with every change of Fairlead.
+const sampleSpecs = `Services should (serve a basic endpoint|be able to create a functioning NodePort|be rejected when no endpoints|` +
+	`support externalTrafficPolicy=Local for type=NodePort|allow pods to hairpin|respect internalTrafficPolicy=Local Pod to Pod|` +
+	`have session affinity work for service|be able to switch session affinity for NodePort)|` +
+	`Conntrack should be able to preserve UDP traffic when server pod cycles for a ClusterIP|` +
+	`Networking should check kube-proxy urls|Proxy version v1 should proxy through a service`
+
 func parseConformance(args []string) (conformanceOptions, error) {
 	var o conformanceOptions
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
-	flags.StringVar(&o.focus, "focus", "", "run only specs with a name in which this `regexp` matches, behind the name of the area")
+	flags.StringVar(&o.focus, "focus", "", "run only specs in whose names this `regexp` matches")
 	flags.StringVar(&o.part, "part", "", "run only this part: services or loadbalancers")
 	flags.StringVar(&o.kubeProxy, "kube-proxy", "", "let kube-proxy forward in this `mode` instead of Fairlead, to compare")
 	flags.BoolVar(&o.exceptions, "exceptions", false, "run also the specs that are known to fail; they still count as exceptions")
+	small := flags.Bool("sample", false, "run only a few specs that are quick and tell a lot")
 	flags.IntVar(&o.procs, "procs", 5, "how many specs to run at a time")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if *small {
+		o.focus, o.part = sampleSpecs, "services"
 	}
 	if _, err := regexp.Compile(o.focus); err != nil {
 		return o, fmt.Errorf("--focus: %w", err)
@@ -94,7 +105,7 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 			return err
 		}
 		p.printf("%7s  run the part %q from %s; all it says: %s\n", p.total(), part.Name, part.From, l.suiteLog(part))
-		results, err := l.runSuite(ctx, part, o, bin, p)
+		results, err := l.withZones(ctx, func() ([]result, error) { return l.runSuite(ctx, part, o, bin, p) })
 		if err != nil {
 			return err
 		}
@@ -126,14 +137,30 @@ func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p
 	if err := p.step("load the suite's images into the nodes", func() error { return l.load(ctx, images...) }); err != nil {
 		return err
 	}
-	// Some specs want three zones.
+	return d.note("suite", suiteRecipe)
+}
+
+// withZones runs the specs while every node is in a zone of its own: some want three zones.
+func (l lab) withZones(ctx context.Context, run func() ([]result, error)) ([]result, error) {
 	for i, n := range nodes() {
-		zone := "topology.kubernetes.io/zone=" + string(rune('a'+i))
-		if _, err := l.kubectlOf(ctx, d.settings, "", "label", "node", n.Name, zone, "--overwrite"); err != nil {
-			return err
+		if err := l.setZone(ctx, n, string(rune('a'+i))); err != nil {
+			return nil, err
 		}
 	}
-	return d.note("suite", suiteRecipe)
+	results, err := run()
+	for _, n := range nodes() {
+		err = errors.Join(err, l.setZone(context.WithoutCancel(ctx), n, n.Zone))
+	}
+	return results, err
+}
+
+func (l lab) setZone(ctx context.Context, n host, zone string) error {
+	s, err := l.loadSettings()
+	if err != nil {
+		return err
+	}
+	_, err = l.kubectlOf(ctx, s, "", "label", "node", n.Name, "topology.kubernetes.io/zone="+zone, "--overwrite")
+	return err
 }
 
 func (l lab) suiteDir(p part) string { return l.path("conformance", p.Name) }
@@ -152,7 +179,8 @@ func (l lab) runSuite(ctx context.Context, part part, o conformanceOptions, bin 
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "ginkgo"), suiteArgs(part, o, bin, dir, config)...)
 	cmd.Env = append(os.Environ(), "KUBE_TEST_REPO_LIST="+filepath.Join(dir, "images.yaml"))
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute
 	log, err := os.Create(l.suiteLog(part))
 	if err != nil {
@@ -164,6 +192,7 @@ func (l lab) runSuite(ctx context.Context, part part, o conformanceOptions, bin 
 	if err := l.start(from, cmd); err != nil {
 		return nil, fmt.Errorf("run the suite: %w", err)
 	}
+	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }() // what ginkgo left behind, usually nothing
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -204,7 +233,7 @@ func (l lab) writeSuiteConfig(dir string) (string, error) {
 func suiteArgs(part part, o conformanceOptions, bin, dir, config string) []string {
 	focus := part.Areas
 	if o.focus != "" {
-		focus += ".*(" + o.focus + ")"
+		focus += " .*(" + o.focus + ")"
 	}
 	args := []string{"--procs=" + strconv.Itoa(o.procs), "-v", "--no-color", "--focus=" + focus, "--output-dir=" + dir, "--json-report=report.json", "--timeout=3h"}
 	if part.Not != "" {

@@ -44,7 +44,6 @@ func (l lab) down(ctx context.Context, force bool, p *progress) error {
 
 // remove ends all processes and removes everything the lab made. It can be repeated.
 func (l lab) remove(ctx context.Context) error {
-	points := l.notedMountPoints()
 	if err := kill(ctx, l.pids); err != nil {
 		return err
 	}
@@ -60,13 +59,7 @@ func (l lab) remove(ctx context.Context) error {
 	if err := os.RemoveAll(l.dir); err != nil {
 		return fmt.Errorf("remove %s: %w", l.dir, err)
 	}
-	for _, dir := range points {
-		_ = os.Remove(dir) // refused, rightly, when the machine has put something into it
-	}
-	if err := os.Remove(ownerFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", ownerFile(), err)
-	}
-	return nil
+	return thisMachine.leave(ownerFile())
 }
 
 func (l lab) removeNamespaces() error {
@@ -200,30 +193,4 @@ func mountsBelow(mountinfo, dir string) []string {
 		}
 	}
 	return points
-}
-
-// noteMountPoints makes the folders that the host mounts over and remembers those that were not there, with their parents.
-func (l lab) noteMountPoints(h host) error {
-	var made []string
-	for _, point := range mountPoints(h) {
-		for dir := point; !exists(dir); dir = filepath.Dir(dir) {
-			made = append(made, dir)
-		}
-		if err := os.MkdirAll(point, 0o755); err != nil {
-			return fmt.Errorf("make %s: %w", point, err)
-		}
-	}
-	if len(made) == 0 {
-		return nil
-	}
-	return writeFile(l.path("made"), []byte(strings.Join(append(l.notedMountPoints(), made...), "\n")+"\n"))
-}
-
-// notedMountPoints lists the folders the lab made outside .lab, deepest first within each path.
-func (l lab) notedMountPoints() []string {
-	text, err := os.ReadFile(l.path("made"))
-	if err != nil {
-		return nil
-	}
-	return strings.Fields(string(text))
 }

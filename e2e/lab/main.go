@@ -29,7 +29,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
                                         no IPv6 address
   down [--force]                        remove it
   demo                                  up, install Fairlead from this checkout, fetch a page through an address
-  build                                 build Kubernetes and what else the lab runs, unless that is in the cache
+  build [--suite]                       build Kubernetes and what else the lab runs, and the suite of conformance, unless
+                                        that is in the cache
   packages                              install the Debian packages that the lab and the tests need
   status                                show hosts, addresses, processes and nodes
   exec HOST -- CMD...                   run a command on a host
@@ -44,8 +45,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
   whohas HOST ADDRESS                   ask the host's LAN who answers for an address, and show every one that does
   failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
-  conformance [--focus REGEXP] [--part services|loadbalancers] [--exceptions] [--kube-proxy=nftables|iptables] [--procs N]
-                                        make the lab anew, install Fairlead and run Kubernetes' own networking suite
+  conformance [--focus REGEXP] [--part services|loadbalancers] [--sample] [--exceptions] [--kube-proxy=nftables|iptables]
+                                        [--procs N] make the lab, install Fairlead and run Kubernetes' own networking suite
 `
 
 func main() {
@@ -115,7 +116,14 @@ func (l lab) upCommand(ctx context.Context, args []string) error {
 
 func validProxy(mode string) bool { return mode == "" || mode == "nftables" || mode == "iptables" }
 
-func (l lab) buildCommand(ctx context.Context, _ []string) error {
+func (l lab) buildCommand(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == "--suite" {
+		_, _, err := l.buildSuite(ctx, newProgress(os.Stdout))
+		return err
+	}
+	if len(args) > 0 {
+		return fmt.Errorf("build takes --suite or nothing, not %q", args)
+	}
 	_, err := l.buildBinaries(ctx, newProgress(os.Stdout), targets())
 	return err
 }

@@ -21,7 +21,7 @@ type lab struct {
 }
 
 // ownerFile says which checkout holds the namespaces of this name on this machine.
-func ownerFile() string { return "/run/" + labName() + "-lab.owner" }
+func ownerFile() string { return filepath.Join(thisMachine.dir, labName()+"-lab.owner") }
 
 // openLab finds the checkout around the working directory. It changes nothing.
 func openLab() (lab, error) {

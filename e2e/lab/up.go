@@ -56,7 +56,7 @@ func (l lab) up(ctx context.Context, want settings, p *progress) error {
 // upAnew brings the lab up from nothing. A user who interrupts it gets a clean machine; after a failure everything stays
 // as it is, to be looked at.
 func (l lab) upAnew(ctx context.Context, want settings, p *progress) error {
-	if err := l.claim(); err != nil {
+	if err := thisMachine.alone(l.claim); err != nil {
 		return err
 	}
 	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: want.KubeProxy, IPv4Nodes: want.IPv4Nodes}, progress: p}
@@ -135,7 +135,7 @@ func (u *launch) makeNetwork(context.Context) error {
 		}
 	}
 	for _, h := range hosts() {
-		if err := u.noteMountPoints(h); err != nil {
+		if err := thisMachine.makePoints(mountPoints(h)); err != nil {
 			return err
 		}
 		if err := u.makeHost(h); err != nil {

@@ -66,6 +66,7 @@ func (r *Responder) withdraw(perEar map[earKey][]pair) error {
 		if !wished[key] {
 			d.handed.Store(true) // before the listeners have their new wishes
 			delete(r.duties, key)
+			count(r.past, key.link, LinkCounters{Counters: d.counters()})
 			r.log.Info("stopped answering", "address", key.addr, "link", key.link)
 		}
 		if !served[key] {
@@ -90,6 +91,7 @@ func (r *Responder) closeEar(key earKey) error {
 	}
 	e := r.ears[key]
 	delete(r.ears, key)
+	count(r.past, e.link.Name, e.counters())
 	return e.close()
 }
 

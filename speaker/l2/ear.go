@@ -202,6 +202,11 @@ func (e *ear) announce(d *duty) {
 	}
 }
 
+// counters are the ear's own.
+func (e *ear) counters() LinkCounters {
+	return LinkCounters{Malformed: e.malformed.Load(), Ignored: e.ignored.Load(), Dropped: e.drops()}
+}
+
 // drops counts the frames the kernel could not deliver; asking resets the kernel's count.
 func (e *ear) drops() uint64 {
 	if s, err := e.conn.Stats(); err == nil {

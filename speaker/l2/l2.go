@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -64,18 +63,30 @@ type State struct {
 	Counters Counters
 }
 
-// LinkCounters count what a link brought that belongs to no address.
+// LinkCounters count what happened on a link since the Responder was made. They never go back.
 type LinkCounters struct {
 	Link      string
 	Malformed uint64 // frames that are no valid ARP or NDP
 	Ignored   uint64 // valid, but not for us to act on
 	Dropped   uint64 // frames the kernel dropped because they came too fast
+	Counters         // of all addresses, also those that are elsewhere by now
+}
+
+func (c *LinkCounters) add(d LinkCounters) {
+	c.Malformed += d.Malformed
+	c.Ignored += d.Ignored
+	c.Dropped += d.Dropped
+	c.Received += d.Received
+	c.Answered += d.Answered
+	c.Limited += d.Limited
+	c.Gratuitous += d.Gratuitous
+	c.Failed += d.Failed
 }
 
 // Report is what was reached.
 type Report struct {
 	States []State        // sorted by address, then link; one for every wished pair
-	Links  []LinkCounters // sorted by name; links in use
+	Links  []LinkCounters // sorted by name; links that are or were in use
 }
 
 // Timing holds every delay of the package; tests shorten it.
@@ -117,7 +128,8 @@ type Responder struct {
 	duties  map[pairKey]*duty
 	begun   map[pairKey]began
 	series  map[pairKey]*series
-	pause   time.Time // no announcements before, because a batch was full
+	past    map[string]*LinkCounters // by link: of ears and duties that are no more
+	pause   time.Time                // no announcements before, because a batch was full
 }
 
 // pairKey names an address on a link.
@@ -155,6 +167,7 @@ func New(log *slog.Logger, bell chan<- struct{}) *Responder {
 		duties: map[pairKey]*duty{},
 		begun:  map[pairKey]began{},
 		series: map[pairKey]*series{},
+		past:   map[string]*LinkCounters{},
 	}
 }
 
@@ -186,17 +199,30 @@ func (r *Responder) Report() Report {
 	return out
 }
 
+// linkCounters sums up what is and what was.
 func (r *Responder) linkCounters() []LinkCounters {
-	byName := map[string]LinkCounters{}
-	for _, e := range r.ears {
-		c := byName[e.link.Name]
-		c.Link = e.link.Name
-		c.Malformed += e.malformed.Load()
-		c.Ignored += e.ignored.Load()
-		c.Dropped += e.drops()
-		byName[c.Link] = c
+	byName := map[string]*LinkCounters{}
+	for name, c := range r.past {
+		count(byName, name, *c)
 	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b LinkCounters) int { return strings.Compare(a.Link, b.Link) })
+	for _, e := range r.ears {
+		count(byName, e.link.Name, e.counters())
+	}
+	for key, d := range r.duties {
+		count(byName, key.link, LinkCounters{Counters: d.counters()})
+	}
+	var all []LinkCounters
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, *byName[name])
+	}
+	return all
+}
+
+func count(byName map[string]*LinkCounters, name string, c LinkCounters) {
+	if byName[name] == nil {
+		byName[name] = &LinkCounters{Link: name}
+	}
+	byName[name].add(c)
 }
 
 // Close stops answering and announcing, at once and silently, and frees the sockets.
@@ -206,6 +232,9 @@ func (r *Responder) Close() error {
 	var errs []error
 	for key := range r.ears {
 		errs = append(errs, r.closeEar(key))
+	}
+	for key, d := range r.duties {
+		count(r.past, key.link, LinkCounters{Counters: d.counters()})
 	}
 	clear(r.series)
 	clear(r.duties)

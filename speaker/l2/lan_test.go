@@ -26,7 +26,7 @@ const patience = 5 * time.Second
 
 // lan is a bridge in a network namespace of its own, which hosts are plugged into.
 type lan struct {
-	t      *testing.T
+	t      testing.TB
 	prefix string
 	hub    *host
 	bridge netlink.Link
@@ -34,14 +34,14 @@ type lan struct {
 
 // host is a network namespace: a computer with a kernel of its own.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	ns   netns.NsHandle
 	nl   *netlink.Handle
 	n    byte
 }
 
-func newLAN(t *testing.T) *lan {
+func newLAN(t testing.TB) *lan {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -287,7 +287,7 @@ func (h *host) fails(addr netip.Addr) {
 	})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
