@@ -220,7 +220,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	read := &reader{
 		client: mgr.GetCache(), addressed: s.bells.addressed, node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
-		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
+		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: links.Snapshot, ignoreExclude: o.ignoreExclude,
 		answerEcho: o.answerEcho, kinds: &s.kinds,
 	}
 	f.read, status.client = read, mgr.GetClient()
@@ -341,12 +341,8 @@ func serves(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) 
 	return true, nil
 }
 
-// localAddresses are the addresses of this node's interfaces but for link-local ones, sorted; none if they cannot be read.
-func localAddresses() []netip.Addr {
-	all, err := links.Snapshot()
-	if err != nil {
-		return nil
-	}
+// addressesOf are all addresses of a node's links but for link-local ones, sorted.
+func addressesOf(all []links.Link) []netip.Addr {
 	var found []netip.Addr
 	for _, link := range all {
 		for _, prefix := range link.Prefixes {
