@@ -37,9 +37,31 @@ test: tools ## Run every test: unit, real kernel, and end to end on the lab (nee
 test-unit: ## Run the tests that need neither root nor a cluster (under a minute)
 	go test -short ./...
 
+.PHONY: test-kills
+test-kills: tools ## Kill the controller 20 times while 5,000 Services of the lab get their addresses (needs root; half an hour)
+	go test ./e2e -run TestKilled -kill-services 5000 -kills 20 -timeout 90m -v
+
+.PHONY: bench-allocation
+bench-allocation: tools ## Measure how fast 5,000 Services of the lab get addresses, beside a bare client (needs root; half an hour)
+	go test ./e2e -run '^$$' -bench Allocation -benchtime 1x -services 5000 -timeout 90m
+
 .PHONY: test-routers
 test-routers: tools ## Run the BGP and BFD rooms against real FRR and BIRD (needs root)
 	go test -tags interop ./speaker/bgp ./speaker/bfd
+
+# How many Services, and how often, make bench measures; see docs/performance.md.
+SIZES ?= 100,1000,10000,30000
+RUNS  ?= 3
+
+.PHONY: bench
+bench: build ## Measure the speaker beside kube-proxy and write docs/performance.md (needs root; about an hour)
+	@$(LAB) build
+	go run ./e2e/bench -sizes $(SIZES) -runs $(RUNS) -page docs/performance.md compare
+
+.PHONY: churn
+churn: build ## Ten minutes of changes and kills under traffic: no connection may fail (needs root)
+	@$(LAB) build
+	go run ./e2e/bench churn
 
 .PHONY: conformance
 conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab (needs root, takes half an hour)

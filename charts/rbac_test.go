@@ -24,7 +24,7 @@ var wantRules = map[string][]string{
 		"fairlead.dev/communities/status: patch update",
 		"fairlead.dev/communities: get list watch",
 		"fairlead.dev/ipaddresspools/status: patch update",
-		"fairlead.dev/ipaddresspools: get list watch",
+		"fairlead.dev/ipaddresspools: get list patch watch",
 		"fairlead.dev/l2advertisements/status: patch update",
 		"fairlead.dev/l2advertisements: get list watch",
 		"fairlead.dev/speakers: get list watch",

@@ -51,11 +51,12 @@ func Read(objects Objects) (Config, []Problem) {
 	var c Config
 	var problems []Problem
 	earlier := owners{}
-	for _, object := range sortedByName(objects.Pools, func(p v1beta1.IPAddressPool) string { return p.Name }) {
+	for _, object := range inReadingOrder(objects.Pools) {
 		pool, found := readPool(object, objects.Taken, &earlier)
 		c.Pools = append(c.Pools, pool)
 		problems = append(problems, found...)
 	}
+	slices.SortFunc(c.Pools, func(a, b Pool) int { return strings.Compare(a.Name, b.Name) })
 	for _, object := range sortedByName(objects.L2, func(a v1beta1.L2Advertisement) string { return a.Name }) {
 		l2, found := readL2(object, objects.Pools)
 		c.L2 = append(c.L2, l2)
@@ -71,6 +72,13 @@ func sortedByName[T any](objects []T, name func(T) string) []T {
 	sorted := slices.Clone(objects)
 	slices.SortFunc(sorted, func(a, b T) int { return strings.Compare(name(a), name(b)) })
 	return sorted
+}
+
+// inReadingOrder sorts pools by name, those being deleted last: a pool that is made in place of one gets the addresses.
+func inReadingOrder(pools []v1beta1.IPAddressPool) []v1beta1.IPAddressPool {
+	sorted := sortedByName(pools, func(p v1beta1.IPAddressPool) string { return p.Name })
+	going := func(p v1beta1.IPAddressPool) bool { return !p.DeletionTimestamp.IsZero() }
+	return slices.Concat(slices.DeleteFunc(slices.Clone(sorted), going), slices.DeleteFunc(slices.Clone(sorted), func(p v1beta1.IPAddressPool) bool { return !going(p) }))
 }
 
 func makeIndex(pools []Pool) []indexed {

@@ -18,6 +18,7 @@ type Pool struct {
 	AutoAssign   bool
 	AvoidBuggy   bool
 	Deleting     bool        // its object is being deleted: it gives no new addresses
+	Yielding     bool        // its object may go although Services hold addresses of it: annotation DeleteInUse
 	Allocation   *Allocation // nil: every Service may use it
 	Reservations map[netip.Addr]types.NamespacedName
 	Cooldown     time.Duration

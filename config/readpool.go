@@ -24,8 +24,8 @@ func (o *owners) add(name string, set *netipx.IPSet) {
 	o.names, o.sets = append(o.names, name), append(o.sets, set)
 }
 
-// readPool reads one pool. Pools must be read in the order of their names: earlier holds what those before it declare,
-// and this pool's own declaration is added.
+// readPool reads one pool. Pools must be read inReadingOrder: earlier holds what those before it declare, and this pool's
+// own declaration is added.
 func readPool(object v1beta1.IPAddressPool, taken []Taken, earlier *owners) (Pool, []Problem) {
 	name := "ipaddresspool/" + object.Name
 	pool := Pool{
@@ -34,6 +34,7 @@ func readPool(object v1beta1.IPAddressPool, taken []Taken, earlier *owners) (Poo
 		AutoAssign: object.Spec.AutoAssign == nil || *object.Spec.AutoAssign,
 		AvoidBuggy: object.Spec.AvoidBuggyIPs,
 		Deleting:   !object.DeletionTimestamp.IsZero(),
+		Yielding:   object.Annotations[DeleteInUse] == "true",
 		Cooldown:   max(0, duration(object.Spec.Cooldown)),
 	}
 	excluded, problems := readExclude(name, object.Spec.Exclude)
@@ -141,7 +142,7 @@ func (p *Pool) fill(object string, excluded *netipx.IPSet, earlier *owners) []Pr
 	p.declared = mustSet(&declared)
 	declared.RemoveSet(excluded)
 	set := mustSet(&declared)
-	lost, problems := earlier.overlaps(object, set)
+	lost, problems := earlier.overlaps(object, set, p.Deleting)
 	earlier.add(p.Name, set)
 
 	p.size = map[Family]int64{}
@@ -166,7 +167,7 @@ func (p *Pool) fill(object string, excluded *netipx.IPSet, earlier *owners) []Pr
 }
 
 // overlaps returns the addresses of set that earlier pools declare, with a problem for each of those pools.
-func (o *owners) overlaps(object string, set *netipx.IPSet) (*netipx.IPSet, []Problem) {
+func (o *owners) overlaps(object string, set *netipx.IPSet, deleting bool) (*netipx.IPSet, []Problem) {
 	var lost netipx.IPSetBuilder
 	var problems []Problem
 	for i, other := range o.sets {
@@ -178,7 +179,11 @@ func (o *owners) overlaps(object string, set *netipx.IPSet) (*netipx.IPSet, []Pr
 		b.Intersect(other)
 		both := mustSet(&b)
 		lost.AddSet(both)
-		problems = append(problems, Problem{object, v1beta1.ReasonOverlap, fmt.Sprintf("%s belongs to pool %s, whose name comes first: take it out of one of the two", rangesText(both), o.names[i])})
+		message := "%s belongs to pool %s, whose name comes first: take it out of one of the two"
+		if deleting {
+			message = "%s belongs to pool %s: this one is being deleted, so it has it no longer"
+		}
+		problems = append(problems, Problem{object, v1beta1.ReasonOverlap, fmt.Sprintf(message, rangesText(both), o.names[i])})
 	}
 	return mustSet(&lost), problems
 }

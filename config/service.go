@@ -26,6 +26,9 @@ const (
 	keyTakeOver          = "take-over"
 )
 
+// DeleteInUse is the annotation of a pool that may be deleted at once although Services hold addresses of it.
+const DeleteInUse = v1beta1.Group + "/delete-in-use"
+
 // AllocatedFrom is the annotation in which the controller remembers the pools a Service's addresses came from, in the
 // order of the addresses. It is what tells a pool that shrank from a Service that asks for another pool.
 const AllocatedFrom = v1beta1.Group + "/" + keyAllocatedFrom

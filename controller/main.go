@@ -25,6 +25,7 @@ type options struct {
 	class       string
 	namespace   string
 	logLevel    slog.Level
+	letPoolsGo  bool
 }
 
 func main() {
@@ -49,6 +50,9 @@ func run() error {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
+	if o.letPoolsGo {
+		return letPoolsGo(ctx, cfg)
+	}
 	mgr, err := newManager(ctx, unlimited(cfg), o, log)
 	if err != nil {
 		return err
@@ -67,6 +71,7 @@ func parseFlags(flags *flag.FlagSet, args []string) (options, error) {
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "let only one of several replicas give addresses")
 	flags.StringVar(&o.class, "load-balancer-class", "", "serve the Services of this loadBalancerClass; empty: those that have none")
 	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the lease and of the gossip key; default: $POD_NAMESPACE")
+	flags.BoolVar(&o.letPoolsGo, "let-pools-go", false, "annotate every IPAddressPool so that it may be deleted while in use, and exit: before Fairlead is uninstalled")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		return o, fmt.Errorf("read the flags: %w", err)

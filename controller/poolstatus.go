@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
 	"github.com/fairlead/fairlead/config"
@@ -34,14 +35,32 @@ func changePools(w world, o outcome) []poolChange {
 		}
 		var events []event
 		want.Conditions, events = mergeConditions(pool.Status.Conditions, poolConditions(w.problems, pool, usage), pool.Generation, w.now)
-		if equality.Semantic.DeepEqual(pool.Status, want) {
-			continue
+		change := poolChange{pool: pool, status: !equality.Semantic.DeepEqual(pool.Status, want), events: events}
+		change.pool.Status, change.pool.Finalizers = want, finalizers(pool, w.config, usage)
+		change.protect = !slices.Equal(change.pool.Finalizers, pool.Finalizers)
+		if change.protect && !pool.DeletionTimestamp.IsZero() { // it goes: there is nothing more to be said of it
+			change.pool.Status, change.status, change.events = pool.Status, false, nil
 		}
-		changed := pool
-		changed.Status = want
-		changes = append(changes, poolChange{changed, events})
+		if change.status || change.protect {
+			changes = append(changes, change)
+		}
 	}
 	return changes
+}
+
+// finalizers returns those a pool should have: ours for as long as Services hold addresses of it. One that is being
+// deleted already gets none any more: the API server forbids it.
+func finalizers(pool v1beta1.IPAddressPool, c config.Config, usage ipam.Usage) []string {
+	i := c.PoolNamed(pool.Name)
+	needed := len(usage.Holders) > 0 && i >= 0 && !c.Pools[i].Yielding
+	has := slices.Contains(pool.Finalizers, v1beta1.FinalizerPoolInUse)
+	switch {
+	case needed && !has && pool.DeletionTimestamp.IsZero():
+		return append(slices.Clone(pool.Finalizers), v1beta1.FinalizerPoolInUse)
+	case !needed && has:
+		return slices.DeleteFunc(slices.Clone(pool.Finalizers), func(f string) bool { return f == v1beta1.FinalizerPoolInUse })
+	}
+	return pool.Finalizers
 }
 
 // poolConditions returns what is to be said of a pool.
@@ -61,25 +80,33 @@ func poolConditions(problems []config.Problem, pool v1beta1.IPAddressPool, usage
 
 func drainingCondition(pool v1beta1.IPAddressPool, usage ipam.Usage) metav1.Condition {
 	condition := metav1.Condition{Type: v1beta1.ConditionDraining, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonNotDraining, Message: "the pool would give every address that Services hold of it"}
-	deleting := !pool.DeletionTimestamp.IsZero()
-	if len(usage.Draining) == 0 && !deleting {
+	switch {
+	case !pool.DeletionTimestamp.IsZero() && len(usage.Holders) == 0:
+		condition.Message = "the pool is being deleted and gives no new addresses; no Service holds one of it"
+	case !pool.DeletionTimestamp.IsZero():
+		condition.Message = fmt.Sprintf("the pool is being deleted and gives no new addresses; %s an address of it: %s. It goes when the last of them lets go, or at once with the annotation %s: \"true\"",
+			countText(len(usage.Holders)), namesText(usage.Holders), config.DeleteInUse)
+	case len(usage.Draining) > 0:
+		condition.Message = fmt.Sprintf("%s an address that the pool would not give today: %s", countText(len(usage.Draining)), namesText(usage.Draining))
+	default:
 		return condition
 	}
+	condition.Status, condition.Reason = metav1.ConditionTrue, v1beta1.ReasonDraining
+	return condition
+}
+
+// namesText lists the first of many Services.
+func namesText(services []types.NamespacedName) string {
 	const most = 5
 	var names []string
-	for i, service := range usage.Draining {
+	for i, service := range services {
 		if i == most {
-			names = append(names, fmt.Sprintf("and %d more", len(usage.Draining)-most))
+			names = append(names, fmt.Sprintf("and %d more", len(services)-most))
 			break
 		}
 		names = append(names, service.String())
 	}
-	condition.Status, condition.Reason = metav1.ConditionTrue, v1beta1.ReasonDraining
-	condition.Message = fmt.Sprintf("%s an address that the pool would not give today: %s", countText(len(usage.Draining)), strings.Join(names, ", "))
-	if deleting {
-		condition.Message = "the pool is being deleted and gives no more addresses; " + condition.Message
-	}
-	return condition
+	return strings.Join(names, ", ")
 }
 
 // changeL2 returns the advertisements whose status says something else than it should.

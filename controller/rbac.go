@@ -8,6 +8,7 @@ package main
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools;l2advertisements;bgppeers;bgpadvertisements;bfdprofiles;communities;speakers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools/status;l2advertisements/status;bgppeers/status;bgpadvertisements/status;bfdprofiles/status;communities/status,verbs=patch;update
+// +kubebuilder:rbac:groups=fairlead.dev,resources=ipaddresspools,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=secrets,verbs=create
 // +kubebuilder:rbac:groups="",namespace=fairlead-system,resources=secrets,resourceNames=fairlead-gossip,verbs=get

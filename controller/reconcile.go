@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -199,10 +200,26 @@ func (r *reconciler) writePools(ctx context.Context, changes []poolChange, again
 	for _, change := range changes {
 		pool := change.pool
 		pool.ManagedFields = nil // stripped in the cache: nil leaves them as they are
-		err := r.client.Status().Update(ctx, &pool, client.FieldOwner(fieldManager))
+		var err error
+		if change.status {
+			err = r.client.Status().Update(ctx, &pool, client.FieldOwner(fieldManager))
+		}
+		if err == nil && change.protect { // last: a pool that is let go is gone with it
+			err = r.protect(ctx, pool, change.pool.Finalizers)
+		}
 		errs = append(errs, r.wroteObject(err, again, about{v1beta1.GroupVersion.String(), "IPAddressPool", "", pool.Name, pool.UID}, change.events))
 	}
 	return errors.Join(errs...)
+}
+
+// protect writes the finalizers of a pool, unless it has changed since.
+func (r *reconciler) protect(ctx context.Context, pool v1beta1.IPAddressPool, finalizers []string) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": pool.ResourceVersion, "finalizers": finalizers}})
+	if err != nil {
+		return err
+	}
+	err = r.client.Patch(ctx, &pool, client.RawPatch(types.MergePatchType, body), client.FieldOwner(fieldManager))
+	return client.IgnoreNotFound(err)
 }
 
 func (r *reconciler) writeL2(ctx context.Context, changes []l2Change, again *bool) error {

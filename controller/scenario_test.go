@@ -137,7 +137,8 @@ func (s *stage) applyOne(t *testing.T, head metav1.PartialObjectMetadata, docume
 		s.applyService(t, document)
 	case "IPAddressPool":
 		pool := parse[v1beta1.IPAddressPool](t, document)
-		pool.Status = s.pools[pool.Name].Status
+		old := s.pools[pool.Name]
+		pool.Status, pool.Finalizers, pool.DeletionTimestamp = old.Status, old.Finalizers, old.DeletionTimestamp
 		s.pools[pool.Name] = pool
 	case "L2Advertisement":
 		l2 := parse[v1beta1.L2Advertisement](t, document)
@@ -198,13 +199,25 @@ func (s *stage) delete(t *testing.T, lines string) {
 		case "Service":
 			delete(s.services, name)
 		case "IPAddressPool":
-			delete(s.pools, name)
+			s.deletePool(name)
 		case "Speaker":
 			delete(s.speakers, name)
 		default:
 			t.Fatalf("cannot delete a %s", kind)
 		}
 	}
+}
+
+// deletePool does what the API server does: a pool goes when it has no finalizers.
+func (s *stage) deletePool(name string) {
+	pool := s.pools[name]
+	if len(pool.Finalizers) == 0 {
+		delete(s.pools, name)
+		return
+	}
+	now := metav1.NewTime(s.now)
+	pool.DeletionTimestamp = &now
+	s.pools[name] = pool
 }
 
 // world reads the stage as reconcile.go reads the cache.
@@ -242,6 +255,9 @@ func (s *stage) run(t *testing.T) string {
 		}
 		for _, change := range o.pools {
 			s.pools[change.pool.Name] = change.pool
+			if !change.pool.DeletionTimestamp.IsZero() {
+				s.deletePool(change.pool.Name)
+			}
 			events = append(events, eventLines("IPAddressPool "+change.pool.Name, change.events)...)
 		}
 		for _, change := range o.l2 {

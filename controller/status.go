@@ -44,8 +44,10 @@ type serviceChange struct {
 }
 
 type poolChange struct {
-	pool   v1beta1.IPAddressPool // with its new status
-	events []event
+	pool    v1beta1.IPAddressPool // with its new status and finalizers
+	status  bool                  // the status is another than before
+	protect bool                  // the finalizers are
+	events  []event
 }
 
 type l2Change struct {

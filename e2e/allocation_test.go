@@ -162,11 +162,11 @@ func deleteNamespace(b *testing.B, namespace *corev1.Namespace) {
 	}
 }
 
-func load(b *testing.B) string {
-	b.Helper()
-	out, err := tryLab(b.Context(), "exec", "client", "--", "cut", "-d ", "-f1-3", "/proc/loadavg")
+func load(t testing.TB) string {
+	t.Helper()
+	out, err := tryLab(t.Context(), "exec", "client", "--", "cut", "-d ", "-f1-3", "/proc/loadavg")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return out[:len(out)-1]
 }

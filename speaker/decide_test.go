@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,7 @@ func TestDecide(t *testing.T) {
 			for _, f := range archive.Files {
 				parts[f.Name] = string(f.Data)
 			}
-			r := &reader{client: fakeCluster(t, parts["objects.yaml"]), node: "node1", namespace: "fairlead-system"}
+			r := &reader{addressed: newNames(), client: fakeCluster(t, parts["objects.yaml"]), node: "node1", namespace: "fairlead-system"}
 			snapshot, err := r.snapshot(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -73,6 +74,7 @@ func fakeCluster(t *testing.T, text string) client.Reader {
 		builder.WithObjects(object.(client.Object))
 	}
 	builder.WithIndex(&discoveryv1.EndpointSlice{}, byService, func(o client.Object) []string { return []string{serviceOf(o)} })
+	builder.WithIndex(&corev1.Service{}, byAddress, addressIndex)
 	return builder.Build()
 }
 

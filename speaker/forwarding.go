@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,6 +20,10 @@ import (
 // healEvery is how often the kernel's table is read back although nothing
 // is known to have changed it.
 const healEvery = 5 * time.Minute
+
+// roundEvery is how long a round begins after the one before at the earliest:
+// of many changes in a row, those that come within it are applied together.
+const roundEvery = 10 * time.Millisecond
 
 // lookEvery is how often another service proxy is looked for. A kube-proxy that finds its port
 // taken tries again every 5 seconds.
@@ -61,10 +65,16 @@ type forwarding struct {
 	open   func() (*nft.Table, error)
 	report func() // called after every state change
 
-	state atomic.Pointer[forwardState]
+	state   atomic.Pointer[forwardState]
+	metrics *programming
 
-	table     *nft.Table
-	env       environment
+	table *nft.Table
+	// now is the environment as it was last read; stale tells that it must be read again.
+	now       environment
+	stale     bool
+	triggers  []time.Time // what the changes since the last successful round come from
+	env       environment // what the translations were made in
+	announce  *announced  // nil if it must be made anew
 	problems  map[string][]forward.Reason
 	health    *health.Server
 	healthz   string // address of /healthz and /livez
@@ -83,6 +93,8 @@ type forwarding struct {
 
 func newForwarding() *forwarding {
 	return &forwarding{
+		metrics:   newProgramming(),
+		stale:     true,
 		problems:  map[string][]forward.Reason{},
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
@@ -111,7 +123,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(rest(time.Since(began), forwardRest, forwardRestMost)):
+		case <-time.After(max(rest(time.Since(began), forwardRest, forwardRestMost), roundEvery-time.Since(began))):
 		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
@@ -123,8 +135,11 @@ func (f *forwarding) run(ctx context.Context) error {
 		case <-f.dirty.bell:
 		case <-f.kernel:
 		case <-f.world:
+			f.stale = true
 		case <-retry:
+			f.stale = true
 		case <-proxies.C:
+			f.stale = true
 			f.look(ctx)
 		case <-heal.C:
 			full = true
@@ -210,40 +225,45 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		}
 		f.table, full = table, true
 	}
-	env, err := f.read.environment(ctx)
+	began := time.Now()
+	env, err := f.environment(ctx)
 	if err != nil {
 		return err
 	}
-	env.Node.Dead = f.dead()
-	env.Static.DropInvalid = f.kernelIs != nil && !f.kernelIs.Liberal
 	wish, err := f.wish(ctx, env, full)
 	if err != nil {
 		return err
 	}
 	reached, err := f.table.Apply(ctx, wish)
 	f.env = env
+	f.metrics.errors.Add(float64(reached.Errors))
 	if err != nil {
 		return err
 	}
+	f.measure(began, reached)
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)
+	if reached.ReadBack {
+		// That took a multiple of the memory that is needed from now on, and the node has other use for it.
+		go debug.FreeOSMemory()
+	}
 	return nil
 }
 
-// prepareKernel makes conntrack's settings, once: they appear with the first rule that uses it.
-func (f *forwarding) prepareKernel() {
-	if f.kernelIs != nil {
-		return
+// environment is what all translations depend on; it is read again only if that may have changed.
+func (f *forwarding) environment(ctx context.Context) (environment, error) {
+	if !f.stale {
+		return f.now, nil
 	}
-	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU())
-	f.kernelIs = &k
-	for _, text := range k.Problems {
-		f.log.Warn("kernel setting", "problem", text)
+	env, err := f.read.environment(ctx)
+	if err != nil {
+		return env, err
 	}
-	if !k.Liberal {
-		ring(f.world) // the next round drops what conntrack finds invalid
-	}
+	env.Node.Dead = f.dead()
+	env.Static.DropInvalid = f.kernelIs == nil || !f.kernelIs.Liberal // unless known: what the last speaker most likely did
+	f.now, f.stale, f.announce = env, false, nil
+	return env, nil
 }
 
 // serveHealth answers health checks for what the kernel now holds.
@@ -270,20 +290,6 @@ func (f *forwarding) serveHealth(ctx context.Context, env environment) []problem
 	return problems
 }
 
-// kernelProblems says what of the kernel keeps traffic from pods.
-func (f *forwarding) kernelProblems(node string) []problem {
-	var problems []problem
-	object := "speaker/" + node
-	for _, text := range f.kernelIs.Problems {
-		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting, text})
-	}
-	if !f.kernelIs.ForwardsIPv4 && !f.kernelIs.ForwardsIPv6 {
-		problems = append(problems, problem{object, v1beta1.ReasonKernelSetting,
-			"the node does not route: set net.ipv4.ip_forward and net.ipv6.conf.all.forwarding to 1, as network plugins do"})
-	}
-	return problems
-}
-
 // logApplied writes one line for a round that changed the kernel.
 func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 	if reached.Transactions == 0 {
@@ -297,7 +303,8 @@ func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 // translations share has changed, else what is dirty and what a dead node touches.
 func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.Wish, error) {
 	everything := full || !env.sameForServices(f.env)
-	changed := f.dirty.take()
+	changed, triggers := f.dirty.take()
+	f.triggers = append(f.triggers, triggers...)
 	if len(changed) > 0 || everything {
 		f.health.Queued()
 	}
@@ -324,15 +331,19 @@ func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.
 		wish.Changed[key] = result.Wish
 		f.remember(key, result)
 	}
-	wish.Static.Announced = withoutNodes(f.balancers, env)
-	wish.Static.Echo = withoutNodes(f.pinged, env)
+	if f.announce == nil {
+		f.announce = &announced{withoutNodes(f.balancers, env), withoutNodes(f.pinged, env)}
+	}
+	wish.Static.Announced, wish.Static.Echo = f.announce.all, f.announce.pinged
 	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
 func (f *forwarding) remember(key string, result translation) {
-	f.balancers.give(key, result.Balancers)
-	f.pinged.give(key, result.pinged())
+	anew, pinged := f.balancers.give(key, result.Balancers), f.pinged.give(key, result.pinged())
+	if anew || pinged {
+		f.announce = nil
+	}
 	if !slices.Equal(f.problems[key], result.Reasons) {
 		f.listed = nil
 	}
@@ -352,6 +363,11 @@ func (f *forwarding) remember(key string, result translation) {
 			Namespace: name.Namespace, Name: name.Name, Port: port, LocalEndpoints: result.Summary.LocalReady,
 		}
 	}
+}
+
+// announced are the addresses of load balancers that the rules know.
+type announced struct {
+	all, pinged []netip.Addr
 }
 
 // withoutNodes are the addresses that are none of a node, sorted.

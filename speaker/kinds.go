@@ -80,7 +80,7 @@ func (k *kinds) watchServed(ctx context.Context, informers cache.Cache, changed 
 		if slices.Contains(missing, kindOf(object)) {
 			continue
 		}
-		if err := watch(ctx, informers, object, changed); err != nil {
+		if err := watchOne(ctx, informers, object, changed); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func (k *kinds) watchNew(ctx context.Context, mapper meta.RESTMapper, informers 
 		if !served {
 			continue
 		}
-		if err := watch(ctx, informers, object, changed); err != nil {
+		if err := watchOne(ctx, informers, object, changed); err != nil {
 			return err
 		}
 		k.mu.Lock()

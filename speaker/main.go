@@ -64,7 +64,10 @@ func start(ctx context.Context) error {
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
 	s := &speaker{
 		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
-		bells: bells{services: newDirty(), world: make(chan struct{}, 1), announce: make(chan struct{}, 1), peers: make(chan struct{}, 1)},
+		bells: bells{
+			services: newDirty(), addressed: newNames(), world: make(chan struct{}, 1), links: make(chan struct{}, 1),
+			announce: make(chan struct{}, 1), peers: make(chan struct{}, 1),
+		},
 	}
 	return s.run(ctx)
 }
@@ -97,13 +100,27 @@ func (s *speaker) run(ctx context.Context) error {
 	f.report = func() { ring(status.bell) }
 	a.report, p.report = f.report, f.report
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.announce) })
+	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.links) })
+	group.Go(func() error { return s.passOn(ctx) })
 	group.Go(func() error { return s.pace.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
 	group.Go(func() error { return p.run(ctx) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
-	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, status.have) })
+	group.Go(func() error { return serveMetrics(ctx, s.options.metrics, s.options.profiling, status.have, f.metrics) })
 	return group.Wait()
+}
+
+// passOn rings for all that depends on this node's links and addresses.
+func (s *speaker) passOn(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.bells.links:
+			ring(s.bells.world)
+			ring(s.bells.announce)
+		}
+	}
 }
 
 // runAnnouncing announces as soon as this node's address, where gossip listens, and the key are known.
@@ -195,12 +212,12 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	if err != nil {
 		return nil, err
 	}
-	if err := indexSlices(ctx, mgr.GetFieldIndexer()); err != nil {
+	if err := indexCache(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
 	o := s.options
 	read := &reader{
-		client: mgr.GetCache(), node: o.node, namespace: o.namespace,
+		client: mgr.GetCache(), addressed: s.bells.addressed, node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
 		answerEcho: o.answerEcho, kinds: &s.kinds,
@@ -323,7 +340,7 @@ func serves(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) 
 	return true, nil
 }
 
-// localAddresses are all addresses of this node's interfaces, sorted; none if they cannot be read.
+// localAddresses are the addresses of this node's interfaces but for link-local ones, sorted; none if they cannot be read.
 func localAddresses() []netip.Addr {
 	all, err := links.Snapshot()
 	if err != nil {
@@ -332,7 +349,10 @@ func localAddresses() []netip.Addr {
 	var found []netip.Addr
 	for _, link := range all {
 		for _, prefix := range link.Prefixes {
-			found = append(found, prefix.Addr())
+			// No Service can have those, and every pod that comes or goes brings or takes one.
+			if !prefix.Addr().IsLinkLocalUnicast() {
+				found = append(found, prefix.Addr())
+			}
 		}
 	}
 	slices.SortFunc(found, netip.Addr.Compare)

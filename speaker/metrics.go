@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -136,11 +137,11 @@ func truth(is bool) float64 {
 
 // serveMetrics serves /metrics, and /livez and /readyz for the kubelet, until ctx ends. It
 // needs no API server: a speaker that waits for one is alive.
-func serveMetrics(ctx context.Context, address string, have func() reached) error {
+func serveMetrics(ctx context.Context, address string, profiling bool, have func() reached, more ...prometheus.Collector) error {
 	if address == "0" {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{newCollector(have), newPeerCollector(func() *peerState { return have().peers })} {
+	for _, c := range append(more, newCollector(have), newPeerCollector(func() *peerState { return have().peers })) {
 		if err := metrics.Registry.Register(c); err != nil {
 			return fmt.Errorf("register the metrics: %w", err)
 		}
@@ -155,6 +156,10 @@ func serveMetrics(ctx context.Context, address string, have func() reached) erro
 		}
 		_, _ = w.Write([]byte("ok"))
 	})
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	}
 	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stopped()

@@ -20,6 +20,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(newCollector(func() reached { return reached{forward: f, announce: a} }))
+	registry.MustRegister(newProgramming())
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func TestMetricsAreLintFree(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
-	if count, err := testutil.GatherAndCount(registry); err != nil || count != 25 {
-		t.Errorf("%d metrics, %v; want 25", count, err)
+	if count, err := testutil.GatherAndCount(registry); err != nil || count != 31 {
+		t.Errorf("%d metrics, %v; want 31", count, err)
 	}
 }

@@ -37,6 +37,7 @@ type options struct {
 	probeTimeout  time.Duration
 	suspicion     int
 	stateDir      string
+	profiling     bool
 }
 
 // parseOptions reads the arguments. The error of a bad one says what to write instead.
@@ -62,6 +63,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.DurationVar(&o.probeTimeout, "gossip-probe-timeout", members.DefaultTimeout, "how long the answer to a probe may take")
 	flags.IntVar(&o.suspicion, "gossip-suspicion", members.DefaultSuspicion, "for how many probe intervals a silent speaker is suspected before it is dead")
 	flags.StringVar(&o.stateDir, "state-dir", "", "folder of the node for the last known state, from which a speaker starts while the API server cannot be reached (default: none)")
+	flags.BoolVar(&o.profiling, "profiling", false, "serve Go's profiles beside /metrics, under /debug/pprof/")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -80,7 +80,7 @@ func (p *passwords) missing(name string) string {
 
 // watch fills the cache, which waits until the API server answers.
 func (p *passwords) watch(ctx context.Context, secrets cache.Cache) {
-	err := watch(ctx, secrets, &corev1.Secret{}, func(client.Object) { ring(p.bell) })
+	err := watchOne(ctx, secrets, &corev1.Secret{}, func(client.Object) { ring(p.bell) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.secrets != secrets {

@@ -22,6 +22,12 @@ import (
 // byService is the cache's index of EndpointSlices: "namespace/name" of their Service.
 const byService = "service"
 
+// byAddress is the cache's index of Services: given for those that Fairlead gave an address.
+const (
+	byAddress = "address"
+	given     = "given"
+)
+
 // reader is the one place that reads Kubernetes objects for the speaker. It
 // reads from the cache, so it never blocks on the API server.
 type reader struct {
@@ -34,6 +40,7 @@ type reader struct {
 	reserved     map[uint16]bool
 	serviceCIDRs bool // whether the API server serves ServiceCIDR objects (Kubernetes 1.33)
 	local        func() []netip.Addr
+	addressed    *names // is told whether all Services matter to the announcements
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
 	kinds         *kinds // nil: all are served

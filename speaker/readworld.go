@@ -53,11 +53,13 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	var advertisements v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
 	var services corev1.ServiceList
-	if err := r.listAll(ctx, &pools, &advertisements, &nodes, &services); err != nil {
+	if err := r.listAll(ctx, &pools, &advertisements, &nodes); err != nil {
 		return s, err
 	}
 	for _, pool := range pools.Items {
-		s.Pools = append(s.Pools, v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec})
+		kept := v1beta1.IPAddressPool{ObjectMeta: nameAndLabels(&pool), Spec: pool.Spec}
+		kept.DeletionTimestamp = pool.DeletionTimestamp
+		s.Pools = append(s.Pools, kept)
 	}
 	for _, l2 := range advertisements.Items {
 		s.L2 = append(s.L2, v1beta1.L2Advertisement{ObjectMeta: nameAndLabels(&l2), Spec: l2.Spec})
@@ -73,6 +75,15 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 		return s, err
 	}
 	kinds := announcedKinds(s.BGP)
+	which := []client.ListOption{client.UnsafeDisableDeepCopy}
+	all := kinds[v1beta1.AddressCluster] || kinds[v1beta1.AddressExternal]
+	r.addressed.include(all)
+	if !all {
+		which = append(which, client.MatchingFields{byAddress: given})
+	}
+	if err := r.client.List(ctx, &services, which...); err != nil {
+		return s, fmt.Errorf("list the Services: %w", err)
+	}
 	for i := range services.Items {
 		service, err := r.readService(ctx, &services.Items[i], kinds)
 		if err != nil {

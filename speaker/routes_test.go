@@ -60,7 +60,7 @@ func TestRoutes(t *testing.T) {
 // worldOf reads a world as the speaker of a node has it.
 func worldOf(t *testing.T, objects, node string, around circumstances) World {
 	t.Helper()
-	r := &reader{client: fakeCluster(t, objects), node: node, namespace: "fairlead-system"}
+	r := &reader{addressed: newNames(), client: fakeCluster(t, objects), node: node, namespace: "fairlead-system"}
 	snapshot, err := r.snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)

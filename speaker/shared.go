@@ -17,10 +17,10 @@ func newShared() *shared {
 	return &shared{count: map[netip.Addr]int{}, given: map[string][]netip.Addr{}}
 }
 
-// give makes addresses the ones that a Service has.
-func (s *shared) give(key string, addresses []netip.Addr) {
+// give makes addresses the ones that a Service has, and tells whether that is new.
+func (s *shared) give(key string, addresses []netip.Addr) bool {
 	if slices.Equal(s.given[key], addresses) {
-		return
+		return false
 	}
 	s.order = nil
 	for _, addr := range addresses {
@@ -33,9 +33,10 @@ func (s *shared) give(key string, addresses []netip.Addr) {
 	}
 	if len(addresses) == 0 {
 		delete(s.given, key)
-		return
+		return true
 	}
 	s.given[key] = addresses
+	return true
 }
 
 // addresses returns the set, sorted: a copy.

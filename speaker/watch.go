@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
+	"github.com/fairlead/fairlead/config"
 )
 
 // speakerLabels are on every speaker pod.
@@ -27,10 +29,13 @@ var speakerLabels = labels.Set{
 
 // bells are what the watches ring.
 type bells struct {
-	services *dirty        // Services to translate again
-	world    chan struct{} // what all translations depend on
-	announce chan struct{} // what the announcements by Layer 2 depend on
-	peers    chan struct{} // what the routes depend on
+	services *dirty // Services to translate again
+	// addressed are the Services that Fairlead gave addresses: whose endpoints matter to the announcements.
+	addressed *names
+	world     chan struct{} // what all translations depend on
+	links     chan struct{} // this node's links and addresses
+	announce  chan struct{} // what the announcements by Layer 2 depend on
+	peers     chan struct{} // what the routes depend on
 }
 
 // configured rings for a change of what users wrote about announcing.
@@ -45,12 +50,17 @@ func cacheOptions(namespace, node string) (cache.Options, error) {
 	if err != nil {
 		return cache.Options{}, fmt.Errorf("select EndpointSlices: %w", err)
 	}
+	shared := true
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&discoveryv1.EndpointSlice{}: {Label: labels.NewSelector().Add(*notHeadless)},
-			&corev1.Node{}:               {Transform: stripNode},
-			&v1beta1.Speaker{}:           {Field: fields.OneTermEqualSelector("metadata.name", node)}, // the one it writes
+			// These are read often, and never written: no reader needs a copy of its own.
+			&corev1.Service{}: {Transform: stripService, UnsafeDisableDeepCopy: &shared},
+			&discoveryv1.EndpointSlice{}: {
+				Label: labels.NewSelector().Add(*notHeadless), Transform: newSliceStripper().strip, UnsafeDisableDeepCopy: &shared,
+			},
+			&corev1.Node{}:     {Transform: stripNode, UnsafeDisableDeepCopy: &shared},
+			&v1beta1.Speaker{}: {Field: fields.OneTermEqualSelector("metadata.name", node)}, // the one it writes
 			&corev1.Pod{}: {
 				Namespaces: map[string]cache.Config{namespace: {}},
 				Label:      labels.SelectorFromSet(speakerLabels),
@@ -61,34 +71,24 @@ func cacheOptions(namespace, node string) (cache.Options, error) {
 	}, nil
 }
 
-// stripNode keeps the labels, taints, pod CIDRs, addresses and conditions.
-func stripNode(object any) (any, error) {
-	if node, ok := object.(*corev1.Node); ok {
-		node.ManagedFields = nil
-		node.Annotations = nil
-		node.Status.Images = nil
-		node.Status.VolumesInUse = nil
-		node.Status.VolumesAttached = nil
-	}
-	return object, nil
-}
-
-// stripPod keeps where a speaker runs.
-func stripPod(object any) (any, error) {
-	if pod, ok := object.(*corev1.Pod); ok {
-		pod.ManagedFields = nil
-		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
-	}
-	return object, nil
-}
-
-// indexSlices makes EndpointSlices findable by their Service.
-func indexSlices(ctx context.Context, indexer client.FieldIndexer) error {
+// indexCache makes EndpointSlices findable by their Service, and the Services that Fairlead gave addresses.
+func indexCache(ctx context.Context, indexer client.FieldIndexer) error {
 	err := indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, byService, func(object client.Object) []string {
 		return []string{serviceOf(object)}
 	})
 	if err != nil {
 		return fmt.Errorf("index EndpointSlices by Service: %w", err)
+	}
+	if err := indexer.IndexField(ctx, &corev1.Service{}, byAddress, addressIndex); err != nil {
+		return fmt.Errorf("index Services by address: %w", err)
+	}
+	return nil
+}
+
+// addressIndex tells whether Fairlead gave a Service an address.
+func addressIndex(object client.Object) []string {
+	if svc, ok := object.(*corev1.Service); ok && len(config.Addresses(svc)) > 0 {
+		return []string{given}
 	}
 	return nil
 }
@@ -103,13 +103,14 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
 	announce := b.configured
 	layer2 := func(client.Object) { ring(b.announce) }
-	watches := []struct {
-		object  client.Object
-		changed func(client.Object)
-	}{
+	watches := []watched{
 		{&corev1.Service{}, func(o client.Object) {
-			b.services.add(client.ObjectKeyFromObject(o).String())
-			announce(o)
+			key := client.ObjectKeyFromObject(o).String()
+			b.services.add(key)
+			// Most Services are none of the announcements' business.
+			if b.addressed.note(key, len(addressIndex(o)) > 0) {
+				announce(o)
+			}
 		}},
 		{&discoveryv1.EndpointSlice{}, func(o client.Object) {
 			key := serviceOf(o)
@@ -117,30 +118,68 @@ func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs 
 			if key == "default/kubernetes" {
 				ring(b.world)
 			}
-			announce(o)
+			if b.addressed.has(key) {
+				announce(o)
+			}
 		}},
 		{&corev1.Node{}, world},
 		{&corev1.Pod{}, layer2},
 	}
+	if serviceCIDRs {
+		watches = append(watches, watched{&networkingv1.ServiceCIDR{}, world})
+	}
+	started := time.Now()
 	for _, w := range watches {
-		if err := watch(ctx, informers, w.object, w.changed); err != nil {
+		if err := w.start(ctx, informers, func(before, after any) { b.trigger(started, before, after) }); err != nil {
 			return err
 		}
-	}
-	if serviceCIDRs {
-		return watch(ctx, informers, &networkingv1.ServiceCIDR{}, world)
 	}
 	return nil
 }
 
-func watch(ctx context.Context, informers cache.Cache, object client.Object, changed func(client.Object)) error {
+// trigger notes when what lies behind a new version of an EndpointSlice happened, if that is known and new.
+func (b bells) trigger(started time.Time, before, after any) {
+	slice, ok := after.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return
+	}
+	at := slice.Annotations[corev1.EndpointsLastChangeTriggerTime]
+	if old, ok := before.(*discoveryv1.EndpointSlice); ok && old.Annotations[corev1.EndpointsLastChangeTriggerTime] == at {
+		return
+	}
+	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && when.After(started) {
+		b.services.trigger(serviceOf(slice), when)
+	}
+}
+
+// watched is a kind that is watched, and what is to be called with each object that changed.
+type watched struct {
+	object  client.Object
+	changed func(client.Object)
+}
+
+// watchOne calls changed with each object of a kind that changed.
+func watchOne(ctx context.Context, informers cache.Cache, object client.Object, changed func(client.Object)) error {
+	return watched{object, changed}.start(ctx, informers, func(any, any) {})
+}
+
+// start begins to watch. Before changed, it calls news with the version before, nil if there was none, and the new one.
+func (w watched) start(ctx context.Context, informers cache.Cache, news func(before, after any)) error {
+	object, changed := w.object, w.changed
 	informer, err := informers.GetInformer(ctx, object)
 	if err != nil {
 		return fmt.Errorf("watch %T: %w", object, err)
 	}
 	_, err = informer.AddEventHandler(clientcache.ResourceEventHandlerFuncs{
-		AddFunc: func(o any) { changedObject(o, changed) },
+		AddFunc: func(o any) {
+			news(nil, o)
+			changedObject(o, changed)
+		},
 		UpdateFunc: func(before, after any) {
+			if sameVersion(before, after) {
+				return // the list was read again
+			}
+			news(before, after)
 			// A slice may pass from one Service to another: both change.
 			changedObject(before, changed)
 			changedObject(after, changed)
@@ -156,6 +195,13 @@ func watch(ctx context.Context, informers cache.Cache, object client.Object, cha
 		return fmt.Errorf("watch %T: %w", object, err)
 	}
 	return nil
+}
+
+// sameVersion tells whether two objects are the same one at the same time.
+func sameVersion(before, after any) bool {
+	a, first := before.(client.Object)
+	b, second := after.(client.Object)
+	return first && second && a.GetUID() == b.GetUID() && a.GetResourceVersion() != "" && a.GetResourceVersion() == b.GetResourceVersion()
 }
 
 func changedObject(object any, changed func(client.Object)) {

@@ -18,6 +18,9 @@ const (
 	ConditionAnnounced = Group + "/Announced"
 )
 
+// FinalizerPoolInUse stays on a pool for as long as Services hold addresses of it.
+const FinalizerPoolInUse = Group + "/pool-in-use"
+
 // Reasons. A condition, the Event beside it, metrics and logs carry the same one, and each has a page in docs/reasons.
 const (
 	// ReasonPending means nobody has looked at the object yet.

@@ -181,9 +181,21 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		},
 		"make or change a pool": func(t *rapid.T) {
 			name := poolNames.Draw(t, "pool")
-			h.pools[name] = drawPool(t, name)
+			pool := drawPool(t, name)
+			pool.DeletionTimestamp = h.pools[name].DeletionTimestamp // whoever writes to a pool that goes does not stop it
+			h.pools[name] = pool
 		},
-		"delete a pool": func(t *rapid.T) { delete(h.pools, poolNames.Draw(t, "pool")) },
+		"delete a pool at once": func(t *rapid.T) { delete(h.pools, poolNames.Draw(t, "pool")) },
+		"delete a pool": func(t *rapid.T) {
+			name := poolNames.Draw(t, "pool")
+			pool, exists := h.pools[name]
+			if !exists {
+				t.Skip("there is none")
+			}
+			now := metav1.NewTime(h.now)
+			pool.DeletionTimestamp = &now
+			h.pools[name] = pool
+		},
 		"time passes": func(t *rapid.T) {
 			h.now = h.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
 		},
@@ -244,6 +256,16 @@ func (h *history) decide(t *rapid.T, writes int) {
 			h.write(c, grants[at])
 		}
 	}
+	h.letGo(c, grants)
+}
+
+// letGo lets pools go that are being deleted and that nobody holds an address of.
+func (h *history) letGo(c config.Config, grants []Grant) {
+	for _, usage := range Use(c, grants) {
+		if pool := h.pools[usage.Pool]; !pool.DeletionTimestamp.IsZero() && len(usage.Holders) == 0 {
+			delete(h.pools, usage.Pool)
+		}
+	}
 }
 
 func indices(n int) []int {
@@ -294,6 +316,8 @@ func (h *history) checkNew(t *rapid.T, c config.Config, g Grant) {
 		pool, named := c.Pools[in], slices.Contains(s.Addresses, addr)
 		owner, reserved := pool.Reservations[addr]
 		switch {
+		case pool.Deleting:
+			t.Fatalf("%s got %s of %s, which is being deleted", g.Service, addr, pool.Name)
 		case reserved && owner != g.Service:
 			t.Fatalf("%s got %s, which is reserved for %s", g.Service, addr, owner)
 		case len(s.Pools) > 0 && !slices.Contains(s.Pools, pool.Name):
@@ -395,6 +419,9 @@ func (h *history) couldHave(c config.Config, s *service, pool config.Pool, addr 
 		return r.Addr == addr && r.Service != s.Service && h.now.Before(r.At.Add(pool.Cooldown))
 	})
 	allowed := pool.Allocation == nil || slices.Contains(pool.Allocation.Namespaces, s.Service.Namespace)
+	if pool.Deleting {
+		return false
+	}
 	asked := len(s.Pools) == 0 && pool.AutoAssign || slices.Contains(s.Pools, pool.Name)
 	return slices.Contains(s.Families, config.FamilyOf(addr)) && allowed && asked && !reserved && !cooling &&
 		!h.heldByOther(s.Service, addr) && (!pool.AvoidBuggy || !config.Buggy(addr))

@@ -15,6 +15,7 @@ type Usage struct {
 	Pool      string
 	Assigned  map[config.Family]int64
 	Available map[config.Family]int64
+	Holders   []types.NamespacedName // Services that hold an address from the pool: sorted
 	Draining  []types.NamespacedName // Services that hold an address from the pool which it would not give today: sorted
 }
 
@@ -32,8 +33,13 @@ func Use(c config.Config, grants []Grant) []Usage {
 				usage[in].Assigned[config.FamilyOf(addr)]++
 			}
 			seen[addr] = struct{}{}
-			if from := origin(c, g, i); from >= 0 && (!ok || from != in || slices.Contains(g.Kept, addr)) {
-				usage[from].drain(g.Service)
+			from := origin(c, g, i)
+			if from < 0 {
+				continue
+			}
+			usage[from].Holders = appendOnce(usage[from].Holders, g.Service)
+			if !ok || from != in || slices.Contains(g.Kept, addr) {
+				usage[from].Draining = appendOnce(usage[from].Draining, g.Service)
 			}
 		}
 	}
@@ -56,8 +62,10 @@ func origin(c config.Config, g Grant, i int) int {
 	return c.PoolNamed(g.Pools[i])
 }
 
-func (u *Usage) drain(service types.NamespacedName) {
-	if !slices.Contains(u.Draining, service) {
-		u.Draining = append(u.Draining, service)
+// appendOnce appends a Service that may be the last one already: grants come one Service after the other.
+func appendOnce(services []types.NamespacedName, next types.NamespacedName) []types.NamespacedName {
+	if n := len(services); n > 0 && services[n-1] == next {
+		return services
 	}
+	return append(services, next)
 }

@@ -137,6 +137,9 @@ func slotsOf(t Target, have []netip.AddrPort) []netip.AddrPort {
 	if t.Pick == Hash {
 		return ring(t.Endpoints)
 	}
+	if len(have) == 0 {
+		return t.Endpoints
+	}
 	at := settle(have, t.Endpoints)
 	if slices.Equal(at, t.Endpoints) {
 		return t.Endpoints // most are in order, and need no memory of their own

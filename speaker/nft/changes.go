@@ -107,6 +107,10 @@ func (c *changes) inOrder() []*changes {
 	del, add := c.net()
 	before, lead, after := &changes{settled: true}, &changes{settled: true}, &changes{settled: true}
 	lead.recreate, lead.create, after.gone = c.recreate, c.create, c.gone
+	if len(del) == 0 && c.makes(v4) && c.makes(v6) { // the largest plans: there is nothing to sort
+		lead.chains, lead.add = c.chains, add
+		return []*changes{before, lead, after}
+	}
 	for _, ch := range c.chains {
 		if ch.exists || c.makes(ch.family) {
 			lead.chains = append(lead.chains, ch)

@@ -85,6 +85,7 @@ func equalPrints(a, b []string) bool {
 // reconcileElements consumes the snapshot's elements.
 func reconcileElements(snap *snapshot, st *state, out *changes) {
 	_, want := st.plan.net()
+	st.elements = len(want)
 	have := snap.elements
 	out.settled = true
 	if len(have) == 0 {

@@ -181,7 +181,11 @@ type Report struct {
 	// that leads packets by the new wish, one before it for new chains and source
 	// ranges, and one after it for what nothing leads to any more.
 	Transactions int
-	// Added and Deleted count elements in the transaction, Rules its rules.
+	// Elements counts all that the sets and maps hold but for what packets wrote.
+	Elements int
+	// Errors counts the transactions that failed.
+	Errors int
+	// Added and Deleted count elements in the transactions, Rules their rules.
 	Added, Deleted, Rules int
 	// ReadBack tells whether the kernel's state was read.
 	ReadBack bool

@@ -19,8 +19,8 @@ type state struct {
 	plan     *changes
 	// full tells that numbers ran out: some frontends are rejected.
 	full bool
-	// endpoints counts the endpoints of all targets.
-	endpoints int
+	// endpoints counts the endpoints of all targets, elements what all sets and maps hold.
+	endpoints, elements int
 }
 
 // tableState is what differs by family.
@@ -208,25 +208,33 @@ func (st *state) token(fam family, p *placed, target int, c class) string {
 
 // emitSlots writes the difference between the endpoints of two versions of a Service.
 func (st *state) emitSlots(old, now *placed) {
+	if old == nil { // as all are at a start
+		for i, id := range now.numbers() {
+			st.diffSlots(id, nil, now.at[i])
+		}
+		return
+	}
 	before := map[uint32][]netip.AddrPort{}
-	if old != nil {
-		for i, id := range old.ids {
-			before[id] = old.at[i]
+	for i, id := range old.ids {
+		before[id] = old.at[i]
+	}
+	for i, id := range now.numbers() {
+		st.diffSlots(id, before[id], now.at[i])
+		delete(before, id)
+	}
+	for i, id := range old.ids {
+		if _, left := before[id]; left {
+			st.diffSlots(id, old.at[i], nil)
 		}
 	}
-	if now != nil {
-		for i, id := range now.ids {
-			st.diffSlots(id, before[id], now.at[i])
-			delete(before, id)
-		}
+}
+
+// numbers are those of the targets; none if there is no Service.
+func (p *placed) numbers() []uint32 {
+	if p == nil {
+		return nil
 	}
-	if old != nil {
-		for i, id := range old.ids {
-			if _, left := before[id]; left {
-				st.diffSlots(id, old.at[i], nil)
-			}
-		}
-	}
+	return p.ids
 }
 
 func (st *state) diffSlots(id uint32, have, want []netip.AddrPort) {

@@ -65,8 +65,10 @@ func (t *Table) Apply(ctx context.Context, w Wish) (Report, error) {
 	} else if rep, err = t.applyChanged(w); err != nil {
 		t.log.Warn("reading the forwarding table back after a failed change", "error", err)
 		rep, err = t.applyAll(Wish{Static: w.Static})
+		rep.Errors++
 	}
 	if err != nil {
+		rep.Errors++
 		t.unclean = true
 		return rep, fmt.Errorf("apply %d changed Services to table %s: %w", len(w.Changed), TableName, err)
 	}
@@ -84,7 +86,10 @@ func (t *Table) applyChanged(w Wish) (Report, error) {
 	for _, name := range sortedKeys(w.Changed) {
 		st.put(name, w.Changed[name].clean(), pastOf(st.services[name]))
 	}
-	return t.commit(st.plan)
+	rep, err := t.commit(st.plan)
+	st.elements += rep.Added - rep.Deleted
+	st.plan = &changes{}
+	return rep, err
 }
 
 // applyAll reads the kernel back and changes what differs.
@@ -118,6 +123,7 @@ func (t *Table) applyAll(w Wish) (Report, error) {
 	for _, f := range families {
 		st.tables[f].past = nil
 	}
+	st.plan = &changes{} // all elements there are: not worth keeping
 	rep.ReadBack = true
 	return rep, err
 }
@@ -212,6 +218,7 @@ func (t *Table) count(rep *Report) {
 	rep.Services = len(t.state.services)
 	rep.Frontends = len(t.state.owners)
 	rep.Endpoints = t.state.endpoints
+	rep.Elements = t.state.elements
 	for k, names := range t.state.rivals {
 		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: names[0], Losers: slices.Clone(names[1:])})
 	}

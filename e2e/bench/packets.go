@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"time"
+
+	"github.com/vishvananda/netns"
+)
+
+// traffic is what packets and connections took through each node; the same round of each was measured within the same second.
+type traffic struct {
+	connections map[string]samples // a second, by "side/target", one for each round
+	connectP50  map[string]samples // seconds
+	connectP99  map[string]samples
+	first       map[string]samples // seconds: the median of a round
+	firstP99    map[string]samples
+	established map[string]samples
+	estP99      map[string]samples
+}
+
+// The ways to the endpoints.
+const (
+	straight  = "straight to a pod"
+	clusterIP = "ClusterIP"
+	nodePort  = "NodePort"
+	balancer  = "LoadBalancer"
+)
+
+// way is a way through one side.
+type way struct {
+	side *side
+	name string
+	connector
+}
+
+func (w way) key() string { return w.side.name + "/" + w.name }
+
+// ways lists where connections are made. From inside it is a pod that asks, from outside the client.
+func (b *bench) ways() []way {
+	target := func(s *side, name string, ns netns.NsHandle, to string, port uint16) way {
+		return way{s, name, connector{ns, netip.AddrPortFrom(netip.MustParseAddr(to), port)}}
+	}
+	all := []way{target(b.bare, straight, b.bare.pod, realEndpoint(0), probePort), target(b.one, clusterIP, b.one.pod, probeIP, probePort)}
+	for _, x := range []*proxy{b.kubeProxy, b.fairlead} {
+		all = append(all,
+			target(x.side, straight, x.pod, realEndpoint(0), probePort), target(x.side, clusterIP, x.pod, probeIP, probePort),
+			target(x.side, nodePort, x.client, nodeAddress, probeNodePort), target(x.side, balancer, x.client, probeBalancer, probePort))
+	}
+	return all
+}
+
+// packets measures with both programs stopped: their rules stay, and nothing else moves.
+func (b *bench) packets(ctx context.Context) (traffic, error) {
+	t := traffic{
+		connections: map[string]samples{}, connectP50: map[string]samples{}, connectP99: map[string]samples{},
+		first: map[string]samples{}, firstP99: map[string]samples{}, established: map[string]samples{}, estP99: map[string]samples{},
+	}
+	for _, x := range []*proxy{b.kubeProxy, b.fairlead} {
+		if err := x.proc.pause(); err != nil {
+			return t, err
+		}
+		if err := x.shorten(); err != nil {
+			return t, err
+		}
+	}
+	if err := b.one.shorten(); err != nil {
+		return t, err
+	}
+	all := b.ways()
+	flows := map[string]*flow{}
+	for _, w := range all {
+		f, err := w.establish()
+		if err != nil {
+			return t, fmt.Errorf("%s: %w", w.key(), err)
+		}
+		flows[w.key()] = f
+	}
+	for round := range b.rounds {
+		if err := b.round(ctx, round, all, flows, t); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+// How much is done of each in a round.
+const (
+	connectTime   = 80 * time.Millisecond
+	firstPackets  = 400
+	laterPackets  = 1000
+	firstPort     = 1024
+	portsOfARound = firstPackets
+)
+
+// round measures every way once; where it begins moves on from round to round.
+func (b *bench) round(ctx context.Context, round int, all []way, flows map[string]*flow, t traffic) error {
+	for i := range all {
+		w := all[(i+round)%len(all)]
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		took, err := w.connects(connectTime)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.key(), err)
+		}
+		t.connections[w.key()] = append(t.connections[w.key()], float64(len(took))/took.sum())
+		t.connectP50[w.key()] = append(t.connectP50[w.key()], took.median())
+		t.connectP99[w.key()] = append(t.connectP99[w.key()], took.quantile(0.99))
+	}
+	for i := range all {
+		w := all[(i+round)%len(all)]
+		source := netip.MustParseAddr(podAddress)
+		if w.ns == w.side.client {
+			source = netip.MustParseAddr(clientAddress)
+		}
+		took, err := w.firsts(source, firstPort+round*portsOfARound%60000, firstPackets)
+		if err != nil {
+			return err
+		}
+		t.first[w.key()] = append(t.first[w.key()], took.median())
+		t.firstP99[w.key()] = append(t.firstP99[w.key()], took.quantile(0.99))
+		if took, err = flows[w.key()].sends(laterPackets); err != nil {
+			return err
+		}
+		t.established[w.key()] = append(t.established[w.key()], took.median())
+		t.estP99[w.key()] = append(t.estP99[w.key()], took.quantile(0.99))
+	}
+	return nil
+}
+
+func nftCommand(args ...string) *exec.Cmd { return exec.Command("nft", args...) }
