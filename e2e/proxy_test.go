@@ -21,7 +21,7 @@ import (
 // kube-proxy could be asked, and ends it again.
 func TestKubeProxyComesAndGoes(t *testing.T) {
 	const node = "node3"
-	eventually(t, 30*time.Second, "Fairlead answers for kube-proxy", func(ctx context.Context) error { return answers(ctx, node, true) })
+	eventually(t, 30*time.Second, "Fairlead answers for kube-proxy", func(ctx context.Context) error { return answersForProxy(ctx, node, true) })
 	t.Cleanup(func() { // nobody needs what kube-proxy leaves
 		for _, family := range []string{"ip", "ip6"} {
 			_, _ = tryLab(context.Background(), "exec", node, "--", "nft", "delete", "table", family, "kube-proxy")
@@ -29,7 +29,7 @@ func TestKubeProxyComesAndGoes(t *testing.T) {
 	})
 	stop := startKubeProxy(t, node)
 	eventually(t, time.Minute, "the speaker keeps off", func(ctx context.Context) error { return forwarding(ctx, node, "OtherProxy") })
-	if err := answers(t.Context(), node, false); err != nil {
+	if err := answersForProxy(t.Context(), node, false); err != nil {
 		t.Error(err)
 	}
 	stop()
@@ -37,11 +37,11 @@ func TestKubeProxyComesAndGoes(t *testing.T) {
 	for _, family := range []string{"ip", "ip6"} {
 		lab(t, "exec", node, "--", "nft", "delete", "table", family, "kube-proxy")
 	}
-	eventually(t, 30*time.Second, "Fairlead answers again", func(ctx context.Context) error { return answers(ctx, node, true) })
+	eventually(t, 30*time.Second, "Fairlead answers again", func(ctx context.Context) error { return answersForProxy(ctx, node, true) })
 }
 
-// answers returns nil if /proxyMode is nftables, said by Fairlead or by kube-proxy.
-func answers(ctx context.Context, node string, ours bool) error {
+// answersForProxy returns nil if /proxyMode is nftables, said by Fairlead or by kube-proxy.
+func answersForProxy(ctx context.Context, node string, ours bool) error {
 	out, err := tryLab(ctx, "exec", node, "--", "curl", "-sSi", "--max-time", "3", "http://127.0.0.1:10249/proxyMode")
 	if err != nil {
 		return err
