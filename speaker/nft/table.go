@@ -229,6 +229,9 @@ func (t *Table) count(rep *Report) {
 	for k, names := range t.state.rivals {
 		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: names[0], Losers: slices.Clone(names[1:])})
 	}
+	for k := range t.state.eclipsed {
+		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: t.state.owners[k.nodePort()], Losers: []string{t.state.owners[k]}})
+	}
 	slices.SortFunc(rep.Contests, func(a, b Contest) int { return cmp.Compare(a.Frontend, b.Frontend) })
 }
 
