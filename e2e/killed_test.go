@@ -25,6 +25,9 @@ var (
 	kills        = flag.Int("kills", 1, "how often TestKilled kills the controller")
 )
 
+// listEvery is the pause between two lists of all Services: they take the API server's time from the controller.
+const listEvery = 2 * time.Second
+
 // mostMemory is how much memory the controller may take, in MiB.
 const mostMemory = 150
 
@@ -56,7 +59,7 @@ func TestKilled(t *testing.T) {
 	if err := <-created; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Minute, "everybody has an address", func(ctx context.Context) error {
+	every(t, listEvery, 10*time.Minute, "everybody has an address", func(ctx context.Context) error {
 		have, err := holdings(ctx, namespace, before)
 		if err == nil && len(have) < *killServices {
 			return fmt.Errorf("%d of %d", len(have), *killServices)
@@ -90,7 +93,7 @@ func killedService(namespace, name string) *corev1.Service {
 // awaitMore waits until more Services have an address than before, or all.
 func awaitMore(t *testing.T, namespace string, before map[string]string) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "more addresses", func(ctx context.Context) error {
+	every(t, listEvery, 3*time.Minute, "more addresses", func(ctx context.Context) error {
 		have, err := holdings(ctx, namespace, before)
 		if err == nil && len(have) <= len(before) && len(have) < *killServices {
 			return fmt.Errorf("%d Services have an address, as before", len(have))
