@@ -71,6 +71,10 @@ conformance: ## Run Kubernetes' own networking suite against Fairlead on the lab
 conformance-sample: ## Run a few specs of that suite (two minutes once it is built)
 	@$(LAB) conformance --sample
 
+.PHONY: test-failover
+test-failover: ## Run the end-to-end tests of Layer 2 at full length and held to their times, on a quiet machine (needs root)
+	go test ./e2e -run 'Partition|Flapping|Restart|Outage|Spread|Planned' -v -timeout 40m -long -crowd 300
+
 .PHONY: tools
 tools:
 	@$(LAB) packages

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/util/json"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
 
@@ -92,12 +93,31 @@ func admit(t *testing.T, crd *apiextensions.CustomResourceDefinition, object map
 	return lines
 }
 
+// decode reads YAML as the API server does: whole numbers are integers.
+func decode(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	data, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal(data, &object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
 func TestRules(t *testing.T) {
 	crds := readCRDs(t)
 	pool, l2 := "IPAddressPool", "L2Advertisement"
+	peer, bgp, bfd, names := "BGPPeer", "BGPAdvertisement", "BFDProfile", "Community"
 	const (
-		howRange    = "is not a range of addresses: write a CIDR such as 192.168.10.0/24 or fd00:10::/112, or first-last such as 192.168.10.5-192.168.10.20"
-		howDuration = "is not a length of time: write a number and a unit, such as 0s, 10m or 1h30m"
+		howRange     = "is not a range of addresses: write a CIDR such as 192.168.10.0/24 or fd00:10::/112, or first-last such as 192.168.10.5-192.168.10.20"
+		howASN       = "either peerASN or dynamicASN must be set, not both: write the peer's AS number in peerASN, or dynamicASN: external to accept any number but our own"
+		howMultiHop  = "ebgpMultiHop is for peers of another AS: an internal peer may be any number of hops away, remove ebgpMultiHop"
+		howCommunity = "is not a community: write two numbers such as 64512:100, large: and three numbers such as large:64512:1:2, or a name"
+		howInterval  = "an interval below 50 ms takes a busy node for a broken path: write at least 50; 100 with a detectMultiplier of 3 notices a failure in 0.3 s"
+		howDuration  = "is not a length of time: write a number and a unit, such as 0s, 10m or 1h30m"
 	)
 	for _, test := range []struct {
 		name, kind, spec string
@@ -165,12 +185,123 @@ conflictPolicy: Announce`, nil},
 		{"an interface name no kernel takes", l2, `interfaces: [averyverylongname]`, []string{
 			`spec.interfaces: the name of an interface has at most 15 characters, unless it is a pattern with * or ? or [...]`}},
 		{"patterns of interfaces", l2, `interfaces: [eth0, "eth*", "[a-p]vlan[0-9][0-9][0-9]", "bond?", 'a\*b']`, nil},
+
+		{"a peer", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1}`, nil},
+		{"everything of a peer", peer, `
+myASN: 4200000001
+localASN: 4294967295
+peerASN: 4200000002
+peerAddress: "fe80::1"
+interface: eth0
+peerPort: 65535
+sourceAddress: "fd00::1"
+holdTime: 9m0s
+keepaliveTime: 0s
+connectTime: 120s
+routerID: 10.10.10.10
+nodeSelectors: [{matchLabels: {rack: a}}]
+passwordSecret: {name: bgp, namespace: metallb-system}
+bfdProfile: fast
+enableGracefulRestart: true
+gracefulRestartTime: 120s
+drainTime: 1m30s
+ebgpMultiHop: true
+vrf: red
+disableMP: false
+dualStackAddressFamily: true`, nil},
+		{"unnumbered", peer, `{myASN: 64512, dynamicASN: external, interface: eth0, ttlSecurity: 1, password: secret, passwordSecret: {}}`, nil},
+		{"the gateway", peer, `{myASN: 64512, dynamicASN: internal, peerFrom: DefaultGateway}`, nil},
+		{"no AS number of ours", peer, `{peerASN: 64513, peerAddress: 172.30.0.1}`, []string{"spec.myASN: "}},
+		{"an AS number too large", peer, `{myASN: 64512, peerASN: 4294967296, peerAddress: 172.30.0.1}`, []string{
+			`spec.peerASN: spec.peerASN in body should be less than or equal to 4294967295`}},
+		{"no AS number of the peer", peer, `{myASN: 64512, peerASN: 0, peerAddress: 172.30.0.1}`, []string{"spec: " + howASN}},
+		{"both AS numbers", peer, `{myASN: 64512, peerASN: 64513, dynamicASN: external, peerAddress: 172.30.0.1}`, []string{"spec: " + howASN}},
+		{"a dynamic AS of no kind", peer, `{myASN: 64512, dynamicASN: any, peerAddress: 172.30.0.1}`, []string{
+			`spec.dynamicASN: supported values: "internal", "external"`}},
+		{"no peer", peer, `{myASN: 64512, peerASN: 64513}`, []string{
+			`spec: the peer is missing: write its address in peerAddress, the interface it is on in interface (unnumbered), or peerFrom: DefaultGateway`}},
+		{"a peer twice", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, peerFrom: DefaultGateway}`, []string{
+			`spec: peerFrom finds the peer by itself: remove peerAddress and interface, or remove peerFrom`}},
+		{"a name", peer, `{myASN: 64512, peerASN: 64513, peerAddress: router.lan}`, []string{
+			`spec.peerAddress: "router.lan" is not an address: write the address of the router, such as 192.168.1.1 or fd00::1`}},
+		{"a link-local peer somewhere", peer, `{myASN: 64512, peerASN: 64513, peerAddress: "fe80::1"}`, []string{
+			`spec: peerAddress is a link-local address, which every interface has: write in interface where the peer is`}},
+		{"families that do not meet", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, sourceAddress: "fd00::1"}`, []string{
+			`spec: sourceAddress and peerAddress are of different families: write two addresses of one family`}},
+		{"a router ID of IPv6", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, routerID: "fd00::1"}`, []string{
+			`spec.routerID: "fd00::1" is not a router ID: write it as an IPv4 address, such as 10.0.0.1`}},
+		{"two passwords", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, password: a, passwordSecret: {name: b}}`, []string{
+			`spec: password and passwordSecret are both set: keep passwordSecret and remove password`}},
+		{"an internal peer far away", peer, `{myASN: 64512, peerASN: 64512, peerAddress: 172.30.0.1, ebgpMultiHop: true}`, []string{"spec: " + howMultiHop}},
+		{"an internal peer by localASN", peer, `{myASN: 64512, localASN: 64513, peerASN: 64513, peerAddress: 172.30.0.1, ebgpMultiHop: true}`, []string{"spec: " + howMultiHop}},
+		{"an external peer by localASN", peer, `{myASN: 64512, localASN: 64513, peerASN: 64512, peerAddress: 172.30.0.1, ebgpMultiHop: true}`, nil},
+		{"an unnumbered peer far away", peer, `{myASN: 64512, peerASN: 64513, interface: eth0, ebgpMultiHop: true}`, []string{
+			`spec: ebgpMultiHop needs peerAddress: an unnumbered peer is always on the link`}},
+		{"two kinds of hops", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, ebgpMultiHop: true, ttlSecurity: 2}`, []string{
+			`spec: ttlSecurity and ebgpMultiHop exclude each other: write in ttlSecurity how many hops away the peer is, and remove ebgpMultiHop`}},
+		{"a short hold time", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, holdTime: 2s}`, []string{
+			`spec.holdTime: a hold time of 2s is not possible: write 3s to 65535s; for detection below 3 s use a bfdProfile`}},
+		{"no hold time", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, holdTime: 0s}`, []string{
+			`spec.holdTime: a hold time of 0s is not possible: write 3s to 65535s; for detection below 3 s use a bfdProfile`}},
+		{"half a second", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, holdTime: 3500ms}`, []string{
+			`spec.holdTime: BGP counts in seconds: write 3500ms without a fraction of one`}},
+		{"a hold time without unit", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, holdTime: "90"}`, []string{
+			`spec.holdTime: "90" is not a length of time: write a number and a unit, such as 9s or 90s`}},
+		{"keepalives too rare", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, holdTime: 9s, keepaliveTime: 9s}`, []string{
+			`spec: keepaliveTime must be shorter than holdTime: a third of it is usual, such as holdTime: 9s and keepaliveTime: 3s`}},
+		{"connecting all the time", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, connectTime: 0s}`, []string{
+			`spec.connectTime: a connect time of 0s is not possible: write 1s to 65535s`}},
+		{"a restart without restart", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, gracefulRestartTime: 60s}`, []string{
+			`spec: gracefulRestartTime has no effect without enableGracefulRestart: true: add it, or remove gracefulRestartTime`}},
+		{"a long restart", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, enableGracefulRestart: true, gracefulRestartTime: 2h}`, []string{
+			`spec.gracefulRestartTime: a restart time of 2h is not possible: write 1s to 4095s`}},
+		{"a long drain", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, drainTime: 2h}`, []string{
+			`spec.drainTime: a drain time of 2h is too long: write at most 1h`}},
+		{"a port too large", peer, `{myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, peerPort: 65536}`, []string{
+			`spec.peerPort: spec.peerPort in body should be less than or equal to 65535`}},
+
+		{"everything by default", bgp, `{}`, nil},
+		{"all of an advertisement", bgp, `
+aggregationLength: 24
+aggregationLengthV6: 64
+localPref: 4294967295
+med: 0
+asPathPrepend: 16
+communities: ["65535:65282", "large:4294967295:0:1", no-export, NO_ADVERTISE, vpn-only]
+ipAddressPools: [lan]
+ipAddressPoolSelectors: [{matchLabels: {zone: a}}]
+nodeSelectors: [{matchLabels: {rack: a}}]
+peers: [tor]
+serviceSelectors: [{matchLabels: {app: web}}]
+serviceAddresses: [LoadBalancerIP, ClusterIP, ExternalIP]`, nil},
+		{"a prefix too long", bgp, `aggregationLength: 33`, []string{`spec.aggregationLength: spec.aggregationLength in body should be less than or equal to 32`}},
+		{"no prefix", bgp, `aggregationLengthV6: 0`, []string{`spec.aggregationLengthV6: spec.aggregationLengthV6 in body should be greater than or equal to 1`}},
+		{"a community of one number", bgp, `communities: ["64512:"]`, []string{`spec.communities[0]: "64512:" ` + howCommunity}},
+		{"a community of three numbers", bgp, `communities: ["1:2:3"]`, []string{`spec.communities[0]: "1:2:3" ` + howCommunity}},
+		{"a large community of two", bgp, `communities: ["large:1:2"]`, []string{`spec.communities[0]: "large:1:2" ` + howCommunity}},
+		{"a community too large", bgp, `communities: ["65536:1"]`, []string{
+			`spec.communities[0]: "65536:1" is not a community: each of its numbers is at most 65535; larger ones need large: and three numbers, such as large:4200000001:1:2`}},
+		{"a large community too large", bgp, `communities: ["large:4294967296:1:1"]`, []string{
+			`spec.communities[0]: "large:4294967296:1:1" is not a large community: each of its numbers is at most 4294967295`}},
+		{"addresses of no kind", bgp, `serviceAddresses: [PodIP]`, []string{`spec.serviceAddresses[0]: supported values: "LoadBalancerIP", "ClusterIP", "ExternalIP"`}},
+		{"no addresses", bgp, `serviceAddresses: []`, []string{`spec.serviceAddresses: spec.serviceAddresses in body should have at least 1 items`}},
+		{"a negative preference", bgp, `localPref: -1`, []string{`spec.localPref: spec.localPref in body should be greater than or equal to 0`}},
+		{"much prepending", bgp, `asPathPrepend: 17`, []string{`spec.asPathPrepend: spec.asPathPrepend in body should be less than or equal to 16`}},
+
+		{"everything by default", bfd, `{}`, nil},
+		{"all of a profile", bfd, `{receiveInterval: 50, transmitInterval: 60000, detectMultiplier: 255, echoInterval: 10, echoMode: true, passiveMode: true, minimumTtl: 1}`, nil},
+		{"a hectic profile", bfd, `{receiveInterval: 49, transmitInterval: 50}`, []string{"spec.receiveInterval: " + howInterval}},
+		{"a lazy profile", bfd, `{transmitInterval: 60001}`, []string{`spec.transmitInterval: spec.transmitInterval in body should be less than or equal to 60000`}},
+		{"a nervous profile", bfd, `{detectMultiplier: 1}`, []string{`spec.detectMultiplier: spec.detectMultiplier in body should be greater than or equal to 2`}},
+
+		{"names", names, `communities: [{name: vpn-only, value: "1234:1"}, {name: NO_ADVERTISE, value: "large:1:2:3"}]`, nil},
+		{"a name for a name", names, `communities: [{name: a, value: no-export}]`, []string{
+			`spec.communities[0].value: "no-export" is not a community: write two numbers such as 64512:100, or large: and three numbers such as large:64512:1:2`}},
+		{"a community for a name", names, `communities: [{name: "1:1", value: "1:2"}]`, []string{
+			`spec.communities[0].name: "1:1" cannot be a name: only communities themselves have a colon`}},
 	} {
 		t.Run(test.kind+"/"+test.name, func(t *testing.T) {
-			var spec map[string]any
-			if err := yaml.Unmarshal([]byte(test.spec), &spec); err != nil {
-				t.Fatal(err)
-			}
+			spec := decode(t, []byte(test.spec))
 			object := map[string]any{
 				"apiVersion": "fairlead.dev/v1beta1", "kind": test.kind,
 				"metadata": map[string]any{"name": "lan"}, "spec": spec,

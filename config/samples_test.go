@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,10 +29,7 @@ func documents(t *testing.T, path string) [][]byte {
 // checkAdmitted asserts that the API server would take an object of ours, every field of it.
 func checkAdmitted(t *testing.T, document []byte) {
 	t.Helper()
-	var object map[string]any
-	if err := yaml.Unmarshal(document, &object); err != nil {
-		t.Fatal(err)
-	}
+	object := decode(t, document)
 	kind, _ := object["kind"].(string)
 	crd, ok := readCRDs(t)[kind]
 	if !ok {
@@ -52,8 +50,9 @@ func checkAdmitted(t *testing.T, document []byte) {
 
 // TestMetalLBManifests asserts that manifests for MetalLB are admitted after the apiVersion was changed.
 func TestMetalLBManifests(t *testing.T) {
+	version := regexp.MustCompile(`apiVersion: metallb.io/.*`) // as in the migration page
 	for _, document := range documents(t, "testdata/metallb.yaml") {
-		checkAdmitted(t, bytes.Replace(document, []byte("metallb.io/v1beta1"), []byte("fairlead.dev/v1beta1"), 1))
+		checkAdmitted(t, version.ReplaceAll(document, []byte("apiVersion: fairlead.dev/v1beta1")))
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type announcers struct {
 	speakers int
 	byAddr   map[netip.Addr]announcer
+	routed   routed
 	problems map[string][]string // by object
 	contests map[string][]string // those of them that say another host uses an address, by object
 }
@@ -28,9 +29,13 @@ type announcer struct {
 	since            metav1.Time
 }
 
-// readAnnouncers reads all speakers. If two tell of one address, the later claim counts: the other node died with it.
-func readAnnouncers(speakers []v1beta1.Speaker) announcers {
-	a := announcers{speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, problems: map[string][]string{}, contests: map[string][]string{}}
+// readAnnouncers reads all speakers. If two tell of one address, the later claim counts: the other node died with it. What
+// silent ones told routers is forgotten.
+func readAnnouncers(speakers []v1beta1.Speaker, silent map[string]bool) announcers {
+	a := announcers{
+		speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, routed: readRouted(speakers, silent),
+		problems: map[string][]string{}, contests: map[string][]string{},
+	}
 	for _, speaker := range speakers {
 		for _, announced := range speaker.Status.Addresses {
 			addr, err := netip.ParseAddr(announced.Address)
@@ -77,8 +82,8 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 	condition = metav1.Condition{Type: v1beta1.ConditionAnnounced, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonAnnounced}
 	by, missing := make([]string, 0, len(g.Addrs)), make([]string, 0, len(g.Addrs))
 	for _, addr := range g.Addrs {
-		if who, ok := a.byAddr[addr]; ok {
-			by = append(by, addr.String()+" by "+who.String())
+		if who := a.who(addr); who != "" {
+			by = append(by, addr.String()+" by "+who)
 		} else {
 			missing = append(missing, addr.String())
 		}
@@ -92,6 +97,23 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionUnknown, v1beta1.ReasonPending, "waiting for a node to announce "+strings.Join(missing, ", ")
 	}
 	return condition, true
+}
+
+// who says who announces an address, "" if nobody does.
+func (a announcers) who(addr netip.Addr) string {
+	var all []string
+	if node, ok := a.byAddr[addr]; ok {
+		all = append(all, node.String())
+	}
+	if routed := a.routed.by(addr); routed != "" {
+		all = append(all, routed)
+	}
+	return strings.Join(all, " and by ")
+}
+
+// layer2 tells whether a node answers for one of the addresses itself.
+func (a announcers) layer2(g ipam.Grant) bool {
+	return slices.ContainsFunc(g.Addrs, func(addr netip.Addr) bool { _, ok := a.byAddr[addr]; return ok })
 }
 
 // impatience returns for how long a Service has been waiting for a first node.

@@ -167,12 +167,17 @@ func mergeConditions(have, want []metav1.Condition, generation int64, now time.T
 		meta.RemoveStatusCondition(&merged, condition.Type)
 		merged = append(merged, *next)
 	}
-	order := []string{v1beta1.ConditionReady, v1beta1.ConditionOverlaps, v1beta1.ConditionDraining}
+	order := []string{v1beta1.ConditionReady, v1beta1.ConditionEstablished, v1beta1.ConditionOverlaps, v1beta1.ConditionDraining}
 	slices.SortStableFunc(merged, func(a, b metav1.Condition) int { return slices.Index(order, a.Type) - slices.Index(order, b.Type) })
 	return merged, events
 }
 
-// isBad reports whether a condition of a pool or advertisement is bad news: not Ready, or any other that is True.
+// isBad reports whether a condition of one of our own kinds is bad news: Ready or Established and not True, or any other
+// that is True. What is not known yet is no news.
 func isBad(condition metav1.Condition) bool {
-	return (condition.Type == v1beta1.ConditionReady) != (condition.Status == metav1.ConditionTrue)
+	if condition.Reason == v1beta1.ReasonPending {
+		return false
+	}
+	good := condition.Type == v1beta1.ConditionReady || condition.Type == v1beta1.ConditionEstablished
+	return good != (condition.Status == metav1.ConditionTrue)
 }

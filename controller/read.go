@@ -46,13 +46,39 @@ func (s source) read(ctx context.Context, m *memory, now time.Time) (world, map[
 		}
 	}
 	w.pools, w.l2, w.speakers = pools.Items, l2.Items, speakers.Items
+	if w.routing, err = s.readRouting(ctx); err != nil {
+		return w, nil, err
+	}
 	cidrs, err := s.readServiceCIDRs(ctx)
 	if err != nil {
 		return w, nil, err
 	}
-	w.config, w.problems = config.Read(config.Objects{Pools: w.pools, L2: w.l2, Taken: taken(nodes.Items, cidrs)})
+	w.readConfig(taken(nodes.Items, cidrs))
 	namespaces, err := s.readNamespaces(ctx)
 	return w, namespaces, err
+}
+
+// readRouting reads the kinds that are about BGP.
+func (s source) readRouting(ctx context.Context) (routing, error) {
+	var peers v1beta1.BGPPeerList
+	var advertisements v1beta1.BGPAdvertisementList
+	var profiles v1beta1.BFDProfileList
+	var communities v1beta1.CommunityList
+	for _, list := range []client.ObjectList{&peers, &advertisements, &profiles, &communities} {
+		if err := s.cache.List(ctx, list); err != nil {
+			return routing{}, fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	return routing{peers.Items, advertisements.Items, profiles.Items, communities.Items}, nil
+}
+
+// readConfig says what the objects of the world mean.
+func (w *world) readConfig(taken []config.Taken) {
+	w.config, w.problems = config.Read(config.Objects{
+		Pools: w.pools, L2: w.l2, Taken: taken,
+		Peers: w.routing.peers, BGP: w.routing.advertisements, Profiles: w.routing.profiles, Communities: w.routing.communities,
+	})
+	w.silent = silentNodes(w.speakers)
 }
 
 func (s source) readServiceCIDRs(ctx context.Context) (map[string][]string, error) {

@@ -84,7 +84,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	due, held := r.news.hold(o.services, r.clock())
 	r.crier.pace(r.news.calm(r.clock()))
 	left, again, err := r.writeServices(ctx, due)
-	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again))
+	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again), r.writeRouting(ctx, o.routing, &again))
 	if left > 0 && err != nil { // one that fails must not hold up those whose turn has not come
 		r.log.Warn("write", "error", err)
 		err = nil
@@ -229,6 +229,17 @@ func (r *reconciler) writeL2(ctx context.Context, changes []l2Change, again *boo
 		l2.ManagedFields = nil
 		err := r.client.Status().Update(ctx, &l2, client.FieldOwner(fieldManager))
 		errs = append(errs, r.wroteObject(err, again, about{v1beta1.GroupVersion.String(), "L2Advertisement", "", l2.Name, l2.UID}, change.events))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *reconciler) writeRouting(ctx context.Context, changes []routingChange, again *bool) error {
+	var errs []error
+	for _, change := range changes {
+		object := change.object
+		object.SetManagedFields(nil)
+		err := r.client.Status().Update(ctx, object, client.FieldOwner(fieldManager))
+		errs = append(errs, r.wroteObject(err, again, about{v1beta1.GroupVersion.String(), change.kind, "", object.GetName(), object.GetUID()}, change.events))
 	}
 	return errors.Join(errs...)
 }

@@ -93,6 +93,10 @@ type stage struct {
 	namespaces map[string]labels.Set
 	pools      map[string]v1beta1.IPAddressPool
 	l2         map[string]v1beta1.L2Advertisement
+	routers    map[string]v1beta1.BGPPeer
+	bgp        map[string]v1beta1.BGPAdvertisement
+	profiles   map[string]v1beta1.BFDProfile
+	aliases    map[string]v1beta1.Community
 	speakers   map[string]v1beta1.Speaker
 	nodes      map[string]corev1.Node
 	cidrs      map[string][]string
@@ -107,7 +111,8 @@ func newStage() *stage {
 		start: start, now: start,
 		services: map[string]*corev1.Service{}, namespaces: map[string]labels.Set{}, pools: map[string]v1beta1.IPAddressPool{},
 		l2: map[string]v1beta1.L2Advertisement{}, speakers: map[string]v1beta1.Speaker{}, nodes: map[string]corev1.Node{},
-		cidrs: map[string][]string{},
+		cidrs: map[string][]string{}, routers: map[string]v1beta1.BGPPeer{}, bgp: map[string]v1beta1.BGPAdvertisement{},
+		profiles: map[string]v1beta1.BFDProfile{}, aliases: map[string]v1beta1.Community{},
 	}
 }
 
@@ -144,6 +149,22 @@ func (s *stage) applyOne(t *testing.T, head metav1.PartialObjectMetadata, docume
 		l2 := parse[v1beta1.L2Advertisement](t, document)
 		l2.Status = s.l2[l2.Name].Status
 		s.l2[l2.Name] = l2
+	case "BGPPeer":
+		peer := parse[v1beta1.BGPPeer](t, document)
+		peer.Status, peer.CreationTimestamp = s.routers[peer.Name].Status, metav1.NewTime(s.start)
+		s.routers[peer.Name] = peer
+	case "BGPAdvertisement":
+		bgp := parse[v1beta1.BGPAdvertisement](t, document)
+		bgp.Status = s.bgp[bgp.Name].Status
+		s.bgp[bgp.Name] = bgp
+	case "BFDProfile":
+		profile := parse[v1beta1.BFDProfile](t, document)
+		profile.Status = s.profiles[profile.Name].Status
+		s.profiles[profile.Name] = profile
+	case "Community":
+		community := parse[v1beta1.Community](t, document)
+		community.Status = s.aliases[community.Name].Status
+		s.aliases[community.Name] = community
 	case "Speaker":
 		s.speakers[head.Name] = parse[v1beta1.Speaker](t, document)
 	case "Node":
@@ -224,7 +245,8 @@ func (s *stage) deletePool(name string) {
 func (s *stage) world() world {
 	w := world{now: s.now, leases: s.leases, terms: s.terms}
 	w.pools, w.l2, w.speakers = values(s.pools), values(s.l2), values(s.speakers)
-	w.config, w.problems = config.Read(config.Objects{Pools: w.pools, L2: w.l2, Taken: taken(values(s.nodes), s.cidrs)})
+	w.routing = routing{values(s.routers), values(s.bgp), values(s.profiles), values(s.aliases)}
+	w.readConfig(taken(values(s.nodes), s.cidrs))
 	for _, service := range values(s.services) {
 		if e, ok := readEntry(service, s.class); ok {
 			w.services = append(w.services, e)
@@ -245,7 +267,7 @@ func (s *stage) run(t *testing.T) string {
 		w := s.world()
 		o := decide(w, s.namespaces)
 		s.leases, s.terms = append([]lease{}, o.leases...), o.terms
-		if len(o.services) == 0 && len(o.pools) == 0 && len(o.l2) == 0 {
+		if len(o.services) == 0 && len(o.pools) == 0 && len(o.l2) == 0 && len(o.routing) == 0 {
 			return s.print(events)
 		}
 		for _, change := range o.services {
@@ -263,6 +285,19 @@ func (s *stage) run(t *testing.T) string {
 		for _, change := range o.l2 {
 			s.l2[change.l2.Name] = change.l2
 			events = append(events, eventLines("L2Advertisement "+change.l2.Name, change.events)...)
+		}
+		for _, change := range o.routing {
+			switch object := change.object.(type) {
+			case *v1beta1.BGPPeer:
+				s.routers[object.Name] = *object
+			case *v1beta1.BGPAdvertisement:
+				s.bgp[object.Name] = *object
+			case *v1beta1.BFDProfile:
+				s.profiles[object.Name] = *object
+			case *v1beta1.Community:
+				s.aliases[object.Name] = *object
+			}
+			events = append(events, eventLines(change.kind+" "+change.object.GetName(), change.events)...)
 		}
 	}
 	t.Fatal("does not come to rest")
@@ -306,10 +341,31 @@ func (s *stage) print(events []string) string {
 		fmt.Fprintf(&b, "L2Advertisement %s:\n", l2.Name)
 		printConditions(&b, l2.Status.Conditions, func(metav1.Condition) bool { return true })
 	}
+	s.printRouting(&b)
 	for _, line := range events {
 		b.WriteString(line + "\n")
 	}
 	return b.String()
+}
+
+func (s *stage) printRouting(b *strings.Builder) {
+	all := func(metav1.Condition) bool { return true }
+	for _, peer := range values(s.routers) {
+		fmt.Fprintf(b, "BGPPeer %s: %d of %d\n", peer.Name, peer.Status.Established, peer.Status.Nodes)
+		printConditions(b, peer.Status.Conditions, all)
+	}
+	for _, bgp := range values(s.bgp) {
+		fmt.Fprintf(b, "BGPAdvertisement %s:\n", bgp.Name)
+		printConditions(b, bgp.Status.Conditions, all)
+	}
+	for _, profile := range values(s.profiles) {
+		fmt.Fprintf(b, "BFDProfile %s:\n", profile.Name)
+		printConditions(b, profile.Status.Conditions, all)
+	}
+	for _, community := range values(s.aliases) {
+		fmt.Fprintf(b, "Community %s:\n", community.Name)
+		printConditions(b, community.Status.Conditions, all)
+	}
 }
 
 func printConditions(b *strings.Builder, conditions []metav1.Condition, interesting func(metav1.Condition) bool) {
@@ -360,6 +416,9 @@ func TestEveryReasonHasAScenario(t *testing.T) {
 		v1beta1.ReasonNoSpeaker, v1beta1.ReasonReady, v1beta1.ReasonRangeInvalid, v1beta1.ReasonRangeRefused,
 		v1beta1.ReasonReservationInvalid, v1beta1.ReasonSelectorInvalid, v1beta1.ReasonPoolEmpty, v1beta1.ReasonOverlap,
 		v1beta1.ReasonNoOverlap, v1beta1.ReasonDraining, v1beta1.ReasonNotDraining, v1beta1.ReasonPoolNotFound,
+		v1beta1.ReasonSettingInvalid, v1beta1.ReasonBFDProfileNotFound, v1beta1.ReasonDuplicatePeer, v1beta1.ReasonDuplicateCommunity,
+		v1beta1.ReasonCommunityNotFound, v1beta1.ReasonPeerNotFound, v1beta1.ReasonAggregationRefused, v1beta1.ReasonEstablished,
+		v1beta1.ReasonSessionDown, v1beta1.ReasonNoSession,
 	} {
 		if !strings.Contains(all.String(), " "+reason+": ") {
 			t.Errorf("no scenario for %s", reason)

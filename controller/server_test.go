@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -45,12 +46,14 @@ func TestOnAPIServer(t *testing.T) {
 	t.Run("a Service that changes its type gives it back", func(t *testing.T) { checkReleased(t, p) })
 	t.Run("another controller's status stays", func(t *testing.T) { checkForeign(t, p) })
 	t.Run("ranges of the cluster itself are refused", func(t *testing.T) { checkTaken(t, p) })
-	t.Run("a cooldown outlives the controller", func(t *testing.T) { checkCooldown(t, p, controller, program) })
+	again := func() { p.run(t, program, "--leader-elect=false") } // it outlives the subtest that starts it
+	t.Run("a cooldown outlives the controller", func(t *testing.T) { checkCooldown(t, p, controller, again) })
+	t.Run("MetalLB's manifests for BGP work after changing one line", func(t *testing.T) { checkBGPManifests(t, p) })
 	t.Run("nothing is written when nothing changes", func(t *testing.T) { checkSilence(t, p) })
 	t.Run("the log has one line for each change and no complaint", func(t *testing.T) { checkLog(t, p) })
 }
 
-func checkCooldown(t *testing.T, p *plane, controller *exec.Cmd, program string) {
+func checkCooldown(t *testing.T, p *plane, controller *exec.Cmd, again func()) {
 	pool := &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "cooling"}}
 	pool.Spec.Addresses = []v1beta1.AddressRange{"198.51.100.1"}
 	pool.Spec.Cooldown = &metav1.Duration{Duration: time.Hour}
@@ -77,7 +80,7 @@ func checkCooldown(t *testing.T, p *plane, controller *exec.Cmd, program string)
 		t.Fatal(err)
 	}
 	p.create(t, second)
-	p.run(t, program, "--leader-elect=false")
+	again()
 	p.expect(t, "second", v1beta1.ReasonPoolExhausted)
 	first.UID = ""
 	p.create(t, first)
@@ -88,7 +91,7 @@ func checkCooldown(t *testing.T, p *plane, controller *exec.Cmd, program string)
 func checkSilence(t *testing.T, p *plane) {
 	versions := func() map[string]string {
 		all := map[string]string{}
-		for _, list := range []client.ObjectList{&corev1.ServiceList{}, &v1beta1.IPAddressPoolList{}, &v1beta1.L2AdvertisementList{}} {
+		for _, list := range []client.ObjectList{&corev1.ServiceList{}, &v1beta1.IPAddressPoolList{}, &v1beta1.L2AdvertisementList{}, &v1beta1.BGPPeerList{}, &v1beta1.BGPAdvertisementList{}} {
 			if err := p.admin.List(context.Background(), list); err != nil {
 				t.Fatal(err)
 			}
@@ -169,6 +172,39 @@ spec:
 	out, err := p.kubectl(t, "", "get", "fairlead", "--no-headers")
 	if err != nil || !strings.Contains(out, "ipaddresspool.fairlead.dev/first-pool   True   Ready   0     261   0     16") {
 		t.Errorf("get fairlead: %v\n%s", err, out)
+	}
+}
+
+// checkBGPManifests applies what is about BGP, and waits until each object says how it stands. Sessions there are none:
+// no speaker runs.
+func checkBGPManifests(t *testing.T, p *plane) {
+	text, err := os.ReadFile("../config/testdata/metallb.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documents []string
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		if strings.Contains(document, "kind: BGP") || strings.Contains(document, "kind: BFD") || strings.Contains(document, "kind: Community") {
+			documents = append(documents, document)
+		}
+	}
+	manifest := regexp.MustCompile(`apiVersion: metallb.io/.*`).ReplaceAllString(strings.Join(documents, "\n---\n"), "apiVersion: fairlead.dev/v1beta1")
+	if out, err := p.kubectl(t, manifest, "apply", "-f", "-"); err != nil {
+		t.Fatalf("apply: %v\n%s", err, out)
+	}
+	const verdict = `--for=jsonpath={.status.conditions[?(@.type=="%s")].status}=%s`
+	for _, wait := range [][]string{
+		{fmt.Sprintf(verdict, "Ready", "True"), "bgppeer/simple", "bgppeer/with-options", "bgppeer/unnumbered", "bgpadvertisement/local", "bfdprofile/full", "community/communities"},
+		{fmt.Sprintf(verdict, "Ready", "False"), "bgppeer/with-secret", "bgpadvertisement/nodes-and-peers", "bgpadvertisement/external"}, // simple is the same router; peers are not there; 192.168.9.0/24 is not all ours
+		{fmt.Sprintf(verdict, "Established", "False"), "bgppeer", "--all"},
+	} {
+		if out, err := p.kubectl(t, "", append([]string{"wait", "--timeout=40s"}, wait...)...); err != nil {
+			t.Errorf("wait: %v\n%s", err, out)
+		}
+	}
+	out, err := p.kubectl(t, "", "get", "bgppeer", "with-options", "--no-headers")
+	if want := "with-options   True   Ready   172.30.0.3         0     0     testbfdprofile   "; err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("get bgppeer: %v\n%s, want\n%s", err, out, want)
 	}
 }
 

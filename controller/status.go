@@ -23,6 +23,7 @@ type outcome struct {
 	services []serviceChange // by age: who waits longest is served first
 	pools    []poolChange
 	l2       []l2Change
+	routing  []routingChange
 	grants   []ipam.Grant
 	usage    []ipam.Usage
 	leases   []lease
@@ -70,7 +71,7 @@ func decide(w world, namespaces map[string]labels.Set) outcome {
 	o.terms = w.agreedTerms(o.grants)
 	o.usage = ipam.Use(w.config, o.grants)
 	o.leases, o.next = remember(w.config, o.grants, released, w.now)
-	announcers := readAnnouncers(w.speakers)
+	announcers := readAnnouncers(w.speakers, w.silent)
 	for i, e := range w.services { // entries and grants are in one order
 		if left := patience - impatience(e, w.now); left > 0 && left < patience && (o.next == 0 || left < o.next) {
 			o.next = left
@@ -84,6 +85,12 @@ func decide(w world, namespaces map[string]labels.Set) outcome {
 	})
 	o.pools = changePools(w, o)
 	o.l2 = changeL2(w)
+	o.routing = changeRouting(w)
+	for _, peer := range w.routing.peers {
+		if left := patience - w.now.Sub(peer.CreationTimestamp.Time); left > 0 && (o.next == 0 || left < o.next) {
+			o.next = left
+		}
+	}
 	return o
 }
 
@@ -105,7 +112,8 @@ func changeService(e entry, g ipam.Grant, announcers announcers, now time.Time) 
 	change.condition(allocated, change.ingress != nil, now)
 	change.refused = !g.OK && len(change.events) > 0
 	if announced, any := announcers.condition(e, g, now); any {
-		change.condition(announced, announced.Status == metav1.ConditionTrue && moved(e, announced), now)
+		// A node that takes an address over is news; one more or less that tells routers is not.
+		change.condition(announced, announced.Status == metav1.ConditionTrue && announcers.layer2(g) && moved(e, announced), now)
 	} else {
 		change.remove(v1beta1.ConditionAnnounced)
 	}

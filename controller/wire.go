@@ -178,6 +178,10 @@ func watch(mgr ctrl.Manager, r *reconciler) error {
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Service{}, bell(r.gather, anyChange[*corev1.Service]))),
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.IPAddressPool{}, bell(r.gather, anyChange[*v1beta1.IPAddressPool]))),
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.L2Advertisement{}, bell(r.gather, anyChange[*v1beta1.L2Advertisement]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.BGPPeer{}, bell(r.gather, anyChange[*v1beta1.BGPPeer]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.BGPAdvertisement{}, bell(r.gather, anyChange[*v1beta1.BGPAdvertisement]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.BFDProfile{}, bell(r.gather, anyChange[*v1beta1.BFDProfile]))),
+		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.Community{}, bell(r.gather, anyChange[*v1beta1.Community]))),
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), &v1beta1.Speaker{}, bell(r.gather, speakerChanged))),
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), &corev1.Node{}, bell(r.gather, nodeChanged))),
 		c.Watch(ctrlsource.Kind(mgr.GetCache(), namespace, bell(r.gather, namespaceChanged))),
@@ -221,9 +225,14 @@ func namespaceChanged(old, new *metav1.PartialObjectMetadata) bool {
 	return !reflect.DeepEqual(old.Labels, new.Labels)
 }
 
-// speakerChanged ignores what does not appear on Services.
+// speakerChanged ignores what appears neither on Services nor on peers.
 func speakerChanged(old, new *v1beta1.Speaker) bool {
-	return !reflect.DeepEqual(old.Status.Addresses, new.Status.Addresses) || !reflect.DeepEqual(old.Status.Problems, new.Status.Problems)
+	a, b := old.Status, new.Status
+	return !reflect.DeepEqual(a.Addresses, b.Addresses) || !reflect.DeepEqual(a.Problems, b.Problems) ||
+		!reflect.DeepEqual(a.Routes, b.Routes) || !reflect.DeepEqual(a.Members, b.Members) ||
+		!slices.EqualFunc(a.Peers, b.Peers, func(x, y v1beta1.PeerSession) bool {
+			return x.Name == y.Name && x.State == y.State && x.Reason == y.Reason
+		})
 }
 
 // addProbes serves /healthz, and /readyz once the cache is filled.

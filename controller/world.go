@@ -31,7 +31,9 @@ type world struct {
 	services []entry // by namespace and name
 	pools    []v1beta1.IPAddressPool
 	l2       []v1beta1.L2Advertisement
+	routing  routing
 	speakers []v1beta1.Speaker
+	silent   map[string]bool // nodes whose speakers were heard of and are no longer
 	leases   []lease
 	terms    map[types.NamespacedName]uint64 // on what terms Services shared when they were last at peace
 	now      time.Time

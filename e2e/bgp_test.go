@@ -26,7 +26,7 @@ var (
 )
 
 // routed makes the Service and its pool. An advertisement to nobody keeps Layer 2 away from it between tests.
-func routed(t *testing.T) *corev1.Service {
+func routed(t *testing.T, changes ...func(*corev1.ServiceSpec)) {
 	t.Helper()
 	pool := newPool("routed", "172.30.0.192/29", "fd30::1c0/124")
 	nobody := newAdvertisement("nobody")
@@ -36,8 +36,11 @@ func routed(t *testing.T) *corev1.Service {
 	})
 	policy := corev1.IPFamilyPolicyRequireDualStack
 	svc.Spec.IPFamilyPolicy = &policy
+	for _, change := range changes {
+		change(&svc.Spec)
+	}
 	create(t, pool, nobody, svc)
-	return allocated(t, "routed", v1beta1.ReasonAddressAllocated)
+	allocated(t, "routed", v1beta1.ReasonAddressAllocated)
 }
 
 func newAdvertisement(name string) *v1beta1.BGPAdvertisement {
@@ -237,12 +240,29 @@ func (c bgpCase) run(t *testing.T) {
 	create(t, advertisement)
 	c.createPeer(t, newPeer("frr", asn(frr)), c.frrPeer)
 	c.createPeer(t, newPeer("bird", asn(bird)), c.birdPeer)
+	t.Cleanup(func() { explain(t) })
 	c.inTables(t)
 	if _, err := fetch(t.Context(), "remote", url(routed4, "/hostname")); err != nil {
 		t.Error(err)
 	}
 	if c.check != nil {
 		c.check(t)
+	}
+}
+
+// explain shows both ends of the sessions if the test failed.
+func explain(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	for _, args := range [][]string{
+		{"kubectl", "get", "speakers", "-o", `jsonpath={range .items[*]}{.metadata.name}{" "}{.status.peers}{" "}{.status.routes}{"\n"}{end}`},
+		{"exec", "router", "--", "vtysh", "-c", "show bgp ipv4 unicast summary"},
+		{"exec", "router", "--", "vtysh", "-c", "show bgp ipv4 unicast"},
+		{"exec", "router2", "--", "birdc", "show", "route"},
+	} {
+		out, _ := tryLab(context.WithoutCancel(t.Context()), args...) // it is shown as it is
+		t.Logf("%s\n%s", args[len(args)-1], out)
 	}
 }
 
@@ -382,14 +402,10 @@ func behindTheRouters(t *testing.T) {
 
 // Under externalTrafficPolicy Local only nodes with a ready endpoint attract traffic, also through a prefix.
 func TestRoutersLeadToLocalEndpoints(t *testing.T) {
-	svc := routed(t)
-	endpoint := newEndpointOn(t, "node2")
-	before := svc.DeepCopy()
-	svc.Spec.ExternalTrafficPolicy, svc.Spec.Selector = corev1.ServiceExternalTrafficPolicyLocal, nil
-	if err := cluster.Patch(t.Context(), svc, client.MergeFrom(before)); err != nil {
-		t.Fatal(err)
-	}
-	create(t, endpoint)
+	routed(t, func(s *corev1.ServiceSpec) {
+		s.ExternalTrafficPolicy, s.Selector = corev1.ServiceExternalTrafficPolicyLocal, nil
+	})
+	create(t, newEndpointOn(t, "node2"))
 	c := bgpCase{
 		want: path{ASPath: ebgp}, nodes: map[string]bool{"node2": true},
 		advertise: func(s *v1beta1.BGPAdvertisementSpec) { s.AggregationLength = pointer(int32(29)) },

@@ -2,13 +2,47 @@ package e2e
 
 import (
 	"context"
-	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+// long makes the tests of Layer 2 as long as the requirement speaks of, and holds them to its times, which
+// say something only on a machine that has nothing else to do: make test-failover.
+var long = flag.Bool("long", false, "full-length outages, and a limit of 2 s on how long more than one node, or none, may answer")
+
+// aloneWithin is how soon after an event exactly one node must answer, with -long.
+const aloneWithin = 2 * time.Second
+
+// alone waits until exactly one node answers for an address, and until it serves. It prints how long after an event
+// that was.
+func alone(t *testing.T, event string, at time.Time, addr netip.Addr) string {
+	t.Helper()
+	owner, asked := oneOwner(t, "client", addr)
+	took := asked.Sub(at)
+	t.Logf("%s alone answers for %s %.1f s after %s, load %s", owner, addr, took.Seconds(), event, busy())
+	if *long && took > aloneWithin {
+		t.Errorf("it took %s until one node answered alone for %s after %s", took, addr, event)
+	}
+	eventually(t, 10*time.Second, addr.String()+" answers", func(ctx context.Context) error {
+		_, err := fetch(ctx, "client", url(addr, "/hostname"))
+		return err
+	})
+	return owner
+}
+
+func busy() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(text))[:2], " ")
+}
 
 // owners returns the nodes that answer for an address on the LAN of a host, as that host hears them.
 func owners(ctx context.Context, host string, addr netip.Addr) ([]string, error) {
@@ -23,12 +57,13 @@ func owners(ctx context.Context, host string, addr netip.Addr) ([]string, error)
 	return found, nil
 }
 
-// oneOwner waits until exactly one node answers and returns how long that took.
-func oneOwner(t *testing.T, host string, addr netip.Addr) (string, time.Duration) {
+// oneOwner waits until exactly one node answers and returns when that was first asked.
+func oneOwner(t *testing.T, host string, addr netip.Addr) (string, time.Time) {
 	t.Helper()
-	began := time.Now()
+	var asked time.Time
 	var owner string
 	eventually(t, 20*time.Second, fmt.Sprintf("one node answers %s for %s", host, addr), func(ctx context.Context) error {
+		asked = time.Now()
 		found, err := owners(ctx, host, addr)
 		if err != nil {
 			return err
@@ -39,7 +74,7 @@ func oneOwner(t *testing.T, host string, addr netip.Addr) (string, time.Duration
 		owner = found[0]
 		return nil
 	})
-	return owner, time.Since(began)
+	return owner, asked
 }
 
 // mend puts every node's cable back and waits until all speakers know each other.
@@ -56,30 +91,22 @@ func mend(t *testing.T) {
 func TestPartitionAndHealing(t *testing.T) {
 	settled(t)
 	t.Cleanup(func() { mend(t) })
-	for round, apart := range [][]string{{"node1"}, {"node2", "node3"}, {"node3", "node1"}} {
+	for _, apart := range [][]string{{"node1"}, {"node2", "node3"}, {"node3", "node1"}} {
 		for _, node := range apart {
 			lab(t, "link", node, "apart")
 		}
+		split := time.Now()
 		for _, addr := range webAddresses(t) {
-			owner, took := oneOwner(t, "client", addr)
-			t.Logf("round %d: %v apart: %s answers the client for %s after %.1f s", round, apart, owner, addr, took.Seconds())
-			for _, node := range apart {
-				if owner == node {
-					t.Errorf("%s is apart and answers the client", node)
-				}
+			if owner := alone(t, fmt.Sprintf("%v were cut off", apart), split, addr); slices.Contains(apart, owner) {
+				t.Errorf("%s is apart and answers the client", owner)
 			}
 		}
 		mend(t)
 		healed := time.Now()
-		settled(t)
 		for _, addr := range webAddresses(t) {
-			owner, _ := oneOwner(t, "client", addr)
-			t.Logf("round %d: %s alone answers for %s %.1f s after the healing", round, owner, addr, time.Since(healed).Seconds())
-			eventually(t, 10*time.Second, "the address answers", func(ctx context.Context) error {
-				_, err := fetch(ctx, "client", url(addr, "/hostname"))
-				return err
-			})
+			alone(t, "the healing", healed, addr)
 		}
+		settled(t)
 	}
 }
 
@@ -87,17 +114,18 @@ func TestPartitionAndHealing(t *testing.T) {
 func TestFlappingLink(t *testing.T) {
 	settled(t)
 	t.Cleanup(func() { mend(t) })
-	addr := webAddresses(t)[0]
-	owner, _ := oneOwner(t, "client", addr)
+	owner, _ := oneOwner(t, "client", webAddresses(t)[0])
 	for range 20 {
 		lab(t, "link", owner, "down")
 		lab(t, "link", owner, "up")
 	}
-	now, took := oneOwner(t, "client", addr)
-	t.Logf("%s owned %s; %s does after 20 flaps, alone after %.1f s", owner, addr, now, took.Seconds())
+	calm := time.Now()
+	for _, addr := range webAddresses(t) {
+		alone(t, "20 flaps of "+owner, calm, addr)
+	}
 	settled(t)
-	if _, err := fetch(t.Context(), "client", url(addr, "/hostname")); err != nil {
-		t.Error(err)
+	for _, addr := range webAddresses(t) {
+		oneOwner(t, "client", addr)
 	}
 }
 
@@ -105,17 +133,11 @@ func TestFlappingLink(t *testing.T) {
 func TestAllSpeakersRestart(t *testing.T) {
 	settled(t)
 	lab(t, "kubectl", "delete", "pods", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker", "--wait=false")
-	for _, addr := range webAddresses(t) {
-		eventually(t, time.Minute, "the address answers", func(ctx context.Context) error {
-			found, err := owners(ctx, "client", addr)
-			if err == nil && len(found) != 1 {
-				err = fmt.Errorf("%v answer", found)
-			}
-			_, fetchErr := fetch(ctx, "client", url(addr, "/hostname"))
-			return errors.Join(err, fetchErr)
-		})
-	}
 	lab(t, "kubectl", "rollout", "status", "-n", "fairlead-system", "daemonset/fairlead-speaker", "--timeout=60s")
+	back := time.Now()
+	for _, addr := range webAddresses(t) {
+		alone(t, "all speakers were ready again", back, addr)
+	}
 	settled(t)
 	for _, addr := range webAddresses(t) {
 		oneOwner(t, "client", addr)
@@ -138,11 +160,15 @@ func signalOn(t *testing.T, host, binary, signal string) {
 // While there is no API server nothing moves, a node that dies is stood in for,
 // and a speaker that restarts knows what it knew.
 func TestAPIServerOutage(t *testing.T) {
+	outage := 5 * time.Second // before and after a node dies in it; each step takes its own time besides
+	if *long {
+		outage = 30 * time.Second
+	}
 	settled(t)
 	addrs := webAddresses(t)
 	before, _ := oneOwner(t, "client", addrs[0])
 	signalOn(t, "control", "kube-apiserver", "STOP")
-	running := false
+	stopped, running := time.Now(), false
 	start := func() {
 		if !running {
 			signalOn(t, "control", "kube-apiserver", "CONT")
@@ -150,27 +176,17 @@ func TestAPIServerOutage(t *testing.T) {
 		running = true
 	}
 	t.Cleanup(func() { start(); mend(t) })
-	if now, _ := oneOwner(t, "client", addrs[0]); now != before {
-		t.Errorf("%s moved from %s to %s because the API server stopped", addrs[0], before, now)
-	}
+	stays(t, addrs, before, outage)
 	lab(t, "link", before, "silent")
-	heir := before
+	cut := time.Now()
+	heirs := map[netip.Addr]string{}
 	for _, addr := range addrs {
-		cut := time.Now()
-		eventually(t, 20*time.Second, "another node answers", func(ctx context.Context) error {
-			found, err := owners(ctx, "client", addr)
-			if err == nil && (len(found) != 1 || found[0] == before) {
-				err = fmt.Errorf("%v answer", found)
-			}
-			if err == nil {
-				heir = found[0]
-				_, err = fetch(ctx, "client", url(addr, "/hostname"))
-			}
-			return err
-		})
-		t.Logf("without the API server, %s stands in for %s %.1f s after it was asked", heir, before, time.Since(cut).Seconds())
+		if heirs[addr] = alone(t, before+" died", cut, addr); heirs[addr] == before {
+			t.Errorf("%s is dead and answers for %s", before, addr)
+		}
 	}
-	signalOn(t, heir, "speaker", "KILL")
+	stays(t, addrs[:1], heirs[addrs[0]], outage)
+	signalOn(t, heirs[addrs[0]], "speaker", "KILL")
 	for _, addr := range addrs {
 		eventually(t, 30*time.Second, "the address answers although the speaker restarts without the API server", func(ctx context.Context) error {
 			found, err := owners(ctx, "client", addr)
@@ -184,7 +200,12 @@ func TestAPIServerOutage(t *testing.T) {
 		})
 	}
 	start()
+	t.Logf("the API server was away for %.0f s", time.Since(stopped).Seconds())
 	mend(t)
+	mended := time.Now()
+	for _, addr := range addrs {
+		alone(t, "node and API server are back", mended, addr)
+	}
 	eventually(t, time.Minute, "the API server is back", func(ctx context.Context) error {
 		_, err := service(ctx, "web")
 		return err
@@ -192,5 +213,17 @@ func TestAPIServerOutage(t *testing.T) {
 	settled(t)
 	for _, addr := range addrs {
 		oneOwner(t, "client", addr)
+	}
+}
+
+// stays asks for a while who has addresses, and expects one node all the time.
+func stays(t *testing.T, addrs []netip.Addr, want string, during time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(during); time.Now().Before(end); {
+		for _, addr := range addrs {
+			if found, err := owners(t.Context(), "client", addr); err != nil || len(found) != 1 || found[0] != want {
+				t.Fatalf("%v answer for %s, %v; want %s", found, addr, err, want)
+			}
+		}
 	}
 }

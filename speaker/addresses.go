@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead/fairlead/speaker/links"
 )
 
 func splitKey(key string) types.NamespacedName {
@@ -65,19 +67,42 @@ func balancerAddresses(svc *corev1.Service) []netip.Addr {
 	return slices.Compact(found)
 }
 
-// nodePortAddresses says which of a node's addresses answer on node ports:
-// its primary ones if there are no prefixes.
+// nodePortAddresses says which of a node's addresses answer on node ports: its
+// primary ones, those in a prefix, and those of a link with that name.
 type nodePortAddresses struct {
-	within []netip.Prefix
+	primary bool
+	within  []netip.Prefix
+	links   []string
 }
 
-// parseNodePortAddresses reads "primary" or a comma-separated list of CIDRs.
+// parseNodePortAddresses reads a comma-separated list of "primary", CIDRs and
+// names of interfaces; "" is "primary".
 func parseNodePortAddresses(text string) (nodePortAddresses, error) {
-	if text == "" || text == "primary" {
-		return nodePortAddresses{}, nil
+	n := nodePortAddresses{primary: text == ""}
+	for part := range strings.SplitSeq(text, ",") {
+		switch part = strings.TrimSpace(part); {
+		case part == "":
+		case part == "primary":
+			n.primary = true
+		case strings.Contains(part, "/"):
+			within, err := parsePrefixes(part)
+			if err != nil {
+				return n, err
+			}
+			n.within = append(n.within, within...)
+		case isLinkName(part):
+			n.links = append(n.links, part)
+		default:
+			return n, fmt.Errorf("%q is not primary, a CIDR or an interface: write primary, an address and a prefix length such as 192.168.0.0/24, or a name such as eth0", part)
+		}
 	}
-	within, err := parsePrefixes(text)
-	return nodePortAddresses{within: within}, err
+	return n, nil
+}
+
+// isLinkName tells whether the kernel would take it. An address that lacks its prefix length is no name.
+func isLinkName(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err != nil && len(text) <= 15 && !strings.ContainsAny(text, " \t\n/:")
 }
 
 // parsePrefixes reads a comma-separated list of CIDRs; "" is none.
@@ -101,22 +126,22 @@ func parsePrefixes(text string) ([]netip.Prefix, error) {
 // choose picks among the node's addresses: internal are those of its status,
 // local all that its interfaces have. Loopback and link-local addresses never
 // answer. The result is sorted.
-func (n nodePortAddresses) choose(internal, local []netip.Addr) []netip.Addr {
+func (n nodePortAddresses) choose(internal []netip.Addr, local []links.Link) []netip.Addr {
 	var chosen []netip.Addr
-	if len(n.within) == 0 {
-		for _, is6 := range []bool{false, true} {
-			if i := slices.IndexFunc(internal, func(a netip.Addr) bool { return a.Is6() == is6 }); i >= 0 {
-				chosen = append(chosen, internal[i])
-			}
+	for _, is6 := range []bool{false, true} {
+		if i := slices.IndexFunc(internal, func(a netip.Addr) bool { return a.Is6() == is6 }); n.primary && i >= 0 {
+			chosen = append(chosen, internal[i])
 		}
-		return chosen
 	}
-	for _, addr := range local {
-		if addr.IsLoopback() || addr.IsLinkLocalUnicast() {
-			continue
-		}
-		if slices.ContainsFunc(n.within, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			chosen = append(chosen, addr)
+	for _, link := range local {
+		for _, prefix := range link.Prefixes {
+			addr := prefix.Addr()
+			if addr.IsLoopback() || addr.IsLinkLocalUnicast() {
+				continue
+			}
+			if slices.Contains(n.links, link.Name) || slices.ContainsFunc(n.within, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+				chosen = append(chosen, addr)
+			}
 		}
 	}
 	slices.SortFunc(chosen, netip.Addr.Compare)

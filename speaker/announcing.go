@@ -50,6 +50,7 @@ type announcing struct {
 	pace      *pace                 // for bells that can wait
 	relays    *nft.Relays           // nil where the kernel has no nftables: then nobody forwards by them either
 	dead      func(map[string]bool) // told which nodes went silent
+	know      func([]Member)        // told who is alive
 	report    func()                // called after every round
 	cry       func(context.Context, news)
 
@@ -117,6 +118,7 @@ func (a *announcing) round(ctx context.Context) error {
 	if !a.settled(found) {
 		return nil
 	}
+	a.know(w.Members)
 	now := time.Now()
 	verdicts := Decide(w)
 	a.hear(ctx, verdicts, w, now)
@@ -125,7 +127,7 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	a.before = w
 	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
-	a.pass(ctx, relays(a.passed, todo.Hold, a.held, verdicts, w)) // before the packets come here
+	a.pass(ctx, relays(a.passed, todo.Hold, a.announced, verdicts, w)) // before the packets come here
 	reached, err := a.apply(ctx, todo, all)
 	a.ask(ctx, todo, all)
 	a.forget(verdicts)

@@ -82,6 +82,7 @@ type speaker struct {
 	words   passwords                     // of peers
 	secrets atomic.Pointer[client.Reader] // not cached; nil until the API server was reached
 	silent  silent
+	known   known
 	kinds   kinds
 	pace    *pace // of announcing
 }
@@ -89,7 +90,7 @@ type speaker struct {
 // run starts two halves that do not wait for each other: announcing works from
 // the last known state while there is no API server, all else needs one.
 func (s *speaker) run(ctx context.Context) error {
-	s.silent.rung = s.bells.world
+	s.silent.rung, s.known.rung = s.bells.world, s.bells.peers
 	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
@@ -219,7 +220,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	read := &reader{
 		client: mgr.GetCache(), addressed: s.bells.addressed, node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
-		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: localAddresses, ignoreExclude: o.ignoreExclude,
+		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: links.Snapshot, ignoreExclude: o.ignoreExclude,
 		answerEcho: o.answerEcho, kinds: &s.kinds,
 	}
 	f.read, status.client = read, mgr.GetClient()
@@ -311,7 +312,7 @@ func (s *speaker) announcing() *announcing {
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, pace: s.pace, dead: s.silent.set,
+		bell: s.bells.announce, pace: s.pace, dead: s.silent.set, know: s.known.set,
 		cry:  s.crier.cryNews,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
@@ -324,7 +325,7 @@ func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
-		forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
+		members: s.known.get, forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }
 
@@ -340,12 +341,8 @@ func serves(mapper meta.RESTMapper, kind schema.GroupVersionKind) (bool, error) 
 	return true, nil
 }
 
-// localAddresses are the addresses of this node's interfaces but for link-local ones, sorted; none if they cannot be read.
-func localAddresses() []netip.Addr {
-	all, err := links.Snapshot()
-	if err != nil {
-		return nil
-	}
+// addressesOf are all addresses of a node's links but for link-local ones, sorted.
+func addressesOf(all []links.Link) []netip.Addr {
 	var found []netip.Addr
 	for _, link := range all {
 		for _, prefix := range link.Prefixes {

@@ -50,7 +50,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"), "namespace of the speaker pods, where gossip finds its peers (default $POD_NAMESPACE)")
 	flags.StringVar(&o.forwarding, "forwarding", "auto", "program Service forwarding on this node: auto (unless another service proxy is at work), on or off")
 	flags.StringVar(&clusterCIDR, "cluster-cidr", "", "comma-separated CIDRs of all pods of the cluster (default: the podCIDRs of this node)")
-	flags.StringVar(&nodePorts, "nodeport-addresses", "primary", "addresses that answer on node ports: primary, or comma-separated CIDRs that hold them")
+	flags.StringVar(&nodePorts, "nodeport-addresses", "primary", "addresses that answer on node ports, comma-separated: primary, CIDRs that hold them, or interfaces that have them")
 	flags.IntVar(&o.gossipPort, "gossip-bind-port", 7947, "TCP and UDP port on which the speakers know each other")
 	flags.StringVar(&o.gossipKeyFile, "gossip-key-file", "/etc/fairlead/gossip/key", "file with the 16, 24 or 32 byte key that encrypts gossip")
 	flags.StringVar(&o.metrics, "metrics-bind-address", ":7480", "address of /metrics; 0 switches it off")

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fairlead/fairlead/speaker/links"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -24,7 +26,7 @@ func TestParseOptions(t *testing.T) {
 		"everything":                  {args: []string{"--forwarding=on", "--cluster-cidr=10.244.0.0/16,fd44::/16", "--nodeport-addresses=192.168.0.0/24", "--healthz-bind-address=:10256", "--proxy-status-bind-address=0"}},
 		"an unknown mode":             {args: []string{"--forwarding=yes"}, want: "write auto, on or off"},
 		"a CIDR that is none":         {args: []string{"--cluster-cidr=10.244.0.0"}, want: `--cluster-cidr: "10.244.0.0" is not a CIDR`},
-		"node ports that are none":    {args: []string{"--nodeport-addresses=eth0"}, want: "--nodeport-addresses:"},
+		"node ports that are none":    {args: []string{"--nodeport-addresses=192.168.0.2"}, want: "--nodeport-addresses:"},
 		"an address without a port":   {args: []string{"--healthz-bind-address=0.0.0.0"}, want: "write one such as"},
 		"a port alone":                {args: []string{"--proxy-status-bind-address=10249"}, want: "--proxy-status-bind-address:"},
 		"an unknown command":          {args: []string{"clean"}, want: `unknown command "clean"`},
@@ -66,7 +68,17 @@ func TestNodePortAddresses(t *testing.T) {
 		return found
 	}
 	internal := addrs("192.168.0.2", "192.168.7.2", "fd00::2")
-	local := addrs("127.0.0.1", "10.244.1.1", "192.168.0.2", "192.168.7.2", "::1", "fd00::2", "fe80::1")
+	link := func(name string, texts ...string) links.Link {
+		l := links.Link{Name: name}
+		for _, text := range texts {
+			l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(text))
+		}
+		return l
+	}
+	local := []links.Link{
+		link("lo", "127.0.0.1/8", "::1/128"), link("cni0", "10.244.1.1/24"),
+		link("eth0", "192.168.0.2/24", "fd00::2/64", "fe80::1/64"), link("eth1", "192.168.7.2/24"),
+	}
 	tests := map[string]struct {
 		text string
 		want []netip.Addr
@@ -75,6 +87,9 @@ func TestNodePortAddresses(t *testing.T) {
 		"a CIDR is the addresses inside":          {"192.168.7.0/24", addrs("192.168.7.2")},
 		"everything, but loopback and link-local": {"0.0.0.0/0, ::/0", addrs("10.244.1.1", "192.168.0.2", "192.168.7.2", "fd00::2")},
 		"a CIDR with no address":                  {"10.0.0.0/24", nil},
+		"an interface":                            {"eth0", addrs("192.168.0.2", "fd00::2")},
+		"interfaces that are not there, or loop":  {"eth7,lo", nil},
+		"all of them together":                    {"primary, eth1,10.244.0.0/16", addrs("10.244.1.1", "192.168.0.2", "192.168.7.2", "fd00::2")},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -86,5 +101,13 @@ func TestNodePortAddresses(t *testing.T) {
 				t.Errorf("choose (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestNodePortAddressesAreRefused(t *testing.T) {
+	for _, text := range []string{"192.168.0.2", "fd00::2", "192.168.0.0/33", "a name", "longer-than-fifteen", "primary,eth0:1"} {
+		if n, err := parseNodePortAddresses(text); err == nil {
+			t.Errorf("%q is taken for %+v", text, n)
+		}
 	}
 }

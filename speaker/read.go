@@ -16,6 +16,7 @@ import (
 
 	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
 
@@ -39,7 +40,7 @@ type reader struct {
 	apiServer    []netip.AddrPort
 	reserved     map[uint16]bool
 	serviceCIDRs bool // whether the API server serves ServiceCIDR objects (Kubernetes 1.33)
-	local        func() []netip.Addr
+	local        func() ([]links.Link, error)
 	addressed    *names // is told whether all Services matter to the announcements
 	// ignoreExclude announces also from nodes that are excluded from external load balancers.
 	ignoreExclude bool
@@ -89,7 +90,11 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 	if len(pods) == 0 {
 		pods = prefixes(node.Spec.PodCIDRs)
 	}
-	addresses := r.local()
+	local, err := r.local()
+	if err != nil {
+		return environment{}, err
+	}
+	addresses := addressesOf(local)
 	nodes, err := r.allNodeAddresses(ctx)
 	if err != nil {
 		return environment{}, err
@@ -102,7 +107,7 @@ func (r *reader) environment(ctx context.Context) (environment, error) {
 		},
 		Static: nft.Static{
 			PodCIDRs: pods, ServiceCIDRs: services,
-			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), addresses),
+			NodePortAddresses: r.nodePorts.choose(nodeAddresses(&node), local),
 			AnswerEcho:        r.answerEcho,
 		},
 		Nodes:               nodes,

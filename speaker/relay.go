@@ -10,6 +10,11 @@ import (
 // does not know to the node that had the address before.
 const relayTime = time.Hour
 
+// silentTime is for how long that is also done for a node that went silent. On a busy machine
+// a node may be taken for dead for a moment, and its connections need not die for that; those of a node
+// that is really dead are answered with resets from then on.
+const silentTime = 3 * time.Second
+
 // relay is where the connections live on that were opened before an address came here.
 type relay struct {
 	To    netip.Addr // of the node that had the address
@@ -17,19 +22,19 @@ type relay struct {
 }
 
 // relays says what this node passes on from now on, by address, given what it did before
-// and what it held before. It begins when an address comes here from a node that goes on
-// forwarding: one that is alive, or whose speaker said goodbye. It ends when that node is
-// silent, when it has the address again, when the address is gone, or after relayTime.
-// So no two nodes relay an address to each other for longer than a handover takes.
-func relays(have map[netip.Addr]relay, todo []hold, held map[netip.Addr]hold, verdicts []Verdict, w World) map[netip.Addr]relay {
+// and which addresses it announced before. It begins when an address comes here from a node
+// that may go on forwarding: one that is alive, whose speaker said goodbye, or that fell
+// silent just now. It ends when that node stays silent, when it has the address again, when the
+// address is gone, or after relayTime. So no two nodes relay an address to each other for
+// longer than a handover takes.
+func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]bool, verdicts []Verdict, w World) map[netip.Addr]relay {
 	holds := map[netip.Addr]bool{}
 	for _, h := range todo {
 		holds[h.Announcement.Address] = true
 	}
 	next := map[netip.Addr]relay{}
 	for _, v := range verdicts {
-		before, had := held[v.Address]
-		comes := holds[v.Address] && v.Owner == w.Node && (!had || !before.Announcement.Until.IsZero())
+		comes := holds[v.Address] && v.Owner == w.Node && !announced[v.Address]
 		if to := w.formerly(v); comes && to.IsValid() {
 			next[v.Address] = relay{to, w.Now}
 			continue
@@ -46,7 +51,7 @@ func relays(have map[netip.Addr]relay, todo []hold, held map[netip.Addr]hold, ve
 func (w World) relayed(r relay, v Verdict, holds bool) bool {
 	node, known := w.memberAt(r.To)
 	switch {
-	case w.Now.Sub(r.Since) > relayTime, known && node.Life == Dead:
+	case w.Now.Sub(r.Since) > relayTime, known && w.silent(node):
 		return false
 	case holds: // also while handing it back: what comes here belongs there
 		return true
@@ -54,13 +59,16 @@ func (w World) relayed(r relay, v Verdict, holds bool) bool {
 	return !known || v.Owner != node.Name
 }
 
+// silent tells whether a node went silent and is not likely to come back at once.
+func (w World) silent(m Member) bool { return m.Life == Dead && w.Now.Sub(m.Since) > silentTime }
+
 // formerly is an address of the node that has v's address until now, of the same family
 // and in a subnet of a link of this node where v is announced; invalid if that node does not forward
 // for us, or is not so near.
 func (w World) formerly(v Verdict) netip.Addr {
 	before, known := w.member(v.Present)
 	own, _ := w.member(w.Node)
-	if !known || v.Present == w.Node || before.Life == Dead {
+	if !known || v.Present == w.Node || w.silent(before) {
 		return netip.Addr{}
 	}
 	for _, link := range own.Meta.Links {

@@ -31,32 +31,33 @@ func TestRelays(t *testing.T) {
 	node2 := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-time.Minute)}}
 	old := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-2 * time.Hour)}}
 	stranger := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.177"), noon.Add(-time.Minute)}}
-	holding := map[netip.Addr]hold{address: {Announcement: l2.Announcement{Address: address}}}
-	handing := map[netip.Addr]hold{address: {Announcement: l2.Announcement{Address: address, Until: noon}}}
 	tests := map[string]struct {
 		address        netip.Addr
 		owner, present string
 		second         Life
 		holds          bool // from now on
 		have           map[netip.Addr]relay
-		held           map[netip.Addr]hold
+		announced      bool // until now
+		silentFor      time.Duration
 		far            bool // the former owner is in another subnet
 		want           string
 	}{
 		"comes from a live node":              {owner: "node1", present: "node2", holds: true, want: "192.168.10.102 now"},
 		"comes from a live node, IPv6":        {address: sixth, owner: "node1", present: "node2", holds: true, want: "fd10::102 now"},
 		"comes from one that said goodbye":    {owner: "node1", present: "node2", second: Left, holds: true, want: "192.168.10.102 now"},
-		"comes from a silent one":             {owner: "node1", present: "node2", second: Dead, holds: true, want: "nothing"},
+		"comes from a silent one":             {owner: "node1", present: "node2", second: Dead, holds: true, want: "192.168.10.102 now"},
+		"comes from one silent for a while":   {owner: "node1", present: "node2", second: Dead, silentFor: 4 * time.Second, holds: true, want: "nothing"},
 		"comes from nobody":                   {owner: "node1", holds: true, want: "nothing"},
 		"comes from a node beyond a router":   {owner: "node1", present: "node2", holds: true, far: true, want: "nothing"},
 		"is mine but refused":                 {owner: "node1", present: "node2", want: "nothing"},
-		"is here already":                     {owner: "node1", present: "node1", holds: true, held: holding, have: node2, want: "192.168.10.102 1m0s ago"},
-		"comes back while it is handed over":  {owner: "node1", present: "node1", holds: true, held: handing, have: node2, want: "192.168.10.102 1m0s ago"},
-		"came from a node that is silent now": {owner: "node1", second: Dead, holds: true, held: holding, have: node2, want: "nothing"},
-		"came from a node that left since":    {owner: "node1", second: Left, holds: true, held: holding, have: node2, want: "192.168.10.102 1m0s ago"},
-		"came long ago":                       {owner: "node1", holds: true, held: holding, have: old, want: "nothing"},
-		"came from a node nobody knows":       {owner: "node1", holds: true, held: holding, have: stranger, want: "192.168.10.177 1m0s ago"},
-		"goes back where it came from":        {owner: "node2", holds: true, held: holding, have: node2, want: "192.168.10.102 1m0s ago"},
+		"is here already":                     {owner: "node1", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"comes back while it is handed over":  {owner: "node1", present: "node1", holds: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came from a node that is silent now": {owner: "node1", second: Dead, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came from a node that stays silent":  {owner: "node1", second: Dead, silentFor: 4 * time.Second, holds: true, announced: true, have: node2, want: "nothing"},
+		"came from a node that left since":    {owner: "node1", second: Left, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came long ago":                       {owner: "node1", holds: true, announced: true, have: old, want: "nothing"},
+		"came from a node nobody knows":       {owner: "node1", holds: true, announced: true, have: stranger, want: "192.168.10.177 1m0s ago"},
+		"goes back where it came from":        {owner: "node2", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
 		"is back where it came from":          {owner: "node2", present: "node2", have: node2, want: "nothing"},
 		"has gone on to a third":              {owner: "node3", present: "node3", have: node2, want: "192.168.10.102 1m0s ago"},
 		"comes again, now from a third":       {owner: "node1", present: "node3", holds: true, have: node2, want: "192.168.10.103 now"},
@@ -64,6 +65,7 @@ func TestRelays(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := near(Alive, test.second, Alive)
+			w.Members[1].Since = noon.Add(-test.silentFor)
 			if test.far {
 				w.Members[1].Meta.Links[0].Addresses = []netip.Addr{netip.MustParseAddr("192.168.20.102")}
 			}
@@ -76,7 +78,7 @@ func TestRelays(t *testing.T) {
 				todo = []hold{{l2.Announcement{Address: v.Address}, v}}
 			}
 			have := "nothing"
-			if r, ok := relays(test.have, todo, test.held, []Verdict{v}, w)[v.Address]; ok {
+			if r, ok := relays(test.have, todo, map[netip.Addr]bool{v.Address: test.announced}, []Verdict{v}, w)[v.Address]; ok {
 				have = r.To.String() + " now"
 				if ago := noon.Sub(r.Since); ago > 0 {
 					have = r.To.String() + " " + ago.String() + " ago"
@@ -87,7 +89,7 @@ func TestRelays(t *testing.T) {
 			}
 		})
 	}
-	gone := relays(node2, nil, holding, nil, near(Alive, Alive))
+	gone := relays(node2, nil, map[netip.Addr]bool{address: true}, nil, near(Alive, Alive))
 	if diff := cmp.Diff(map[netip.Addr]relay{}, gone, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("an address no Service has any more (-want +got):\n%s", diff)
 	}

@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	// forwardWait is how long routes wait for forwarding to come round: what they attract
-	// right after a boot of the node would meet no rules. Without an API server forwarding
-	// does not come round, and what an earlier speaker left in the kernel still forwards.
-	forwardWait = 10 * time.Second
+	// firstWish is how long the first routes wait at most. They wait for forwarding to come
+	// round: what they attract right after a boot of the node would meet no rules; without an
+	// API server it does not come round, and what an earlier speaker left in the kernel still
+	// forwards. And they wait for gossip: a node that is drained leaves to the others only what they can serve.
+	firstWish = 10 * time.Second
 	// readAgain is how often the routes are made anew although no bell rang.
 	readAgain = 10 * time.Second
 	// rivalEvery is how often other programs' sessions are looked for.
@@ -51,6 +52,7 @@ type peering struct {
 	paths     *bfd.Room
 	gateways  func() ([]netip.Addr, error)
 	rival     func(bgp.PeerReport) string
+	members   func() ([]Member, bool)
 	forwards  func() bool // whether forwarding has come round
 	bell      chan struct{}
 	report    func() // called after every round
@@ -105,7 +107,8 @@ func (p *peering) soon() <-chan time.Time {
 
 // round reads the world, decides, and makes it so.
 func (p *peering) round(ctx context.Context) error {
-	if !p.forwards() && time.Since(p.started) < forwardWait {
+	_, heard := p.members()
+	if (!heard || !p.forwards()) && time.Since(p.started) < firstWish {
 		return nil
 	}
 	w, err := p.world(ctx)
@@ -170,6 +173,7 @@ func (p *peering) world(ctx context.Context) (World, error) {
 	}
 	w := s.world(p.node)
 	w.Now = time.Now()
+	w.Members, _ = p.members()
 	w.Secrets = p.passwords.of(ctx, secretsOf(w.Config.Peers))
 	if slices.ContainsFunc(w.Config.Peers, func(c config.BGPPeer) bool { return c.FromGateway }) {
 		if w.Gateways, err = p.gateways(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,8 @@ type circumstances struct {
 	Nodes    []string          `json:"nodes"`    // that are printed; all if empty
 }
 
-// A scenario of testdata/routes is objects.yaml and, optionally, circumstances.yaml in, what each node tells out.
+// A scenario of testdata/routes is objects.yaml and, optionally, circumstances.yaml in, what each node tells out. Objects
+// of MetalLB are read after changing their apiVersion.
 func TestRoutes(t *testing.T) {
 	files, err := filepath.Glob("testdata/routes/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -45,7 +47,8 @@ func TestRoutes(t *testing.T) {
 			if err := yaml.UnmarshalStrict([]byte(parts["circumstances.yaml"]), &around); err != nil {
 				t.Fatalf("circumstances.yaml: %v", err)
 			}
-			got := printPlans(t, parts["objects.yaml"], around)
+			objects := regexp.MustCompile(`apiVersion: metallb.io/.*`).ReplaceAllString(parts["objects.yaml"], "apiVersion: fairlead.dev/v1beta1")
+			got := printPlans(t, objects, around)
 			if *update {
 				rewrite(t, file, archive, "told", got)
 				return

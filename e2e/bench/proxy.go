@@ -146,7 +146,14 @@ func runIn(s *side, cmd *exec.Cmd) (string, error) {
 	return string(out), err
 }
 
-// quiet waits until the program does no more than idle: under 2 % of a processor for a second.
+// What counts as doing nothing: so much processor time in a second, or so much in each of some seconds in a row.
+const (
+	idle       = 20 * time.Millisecond
+	nearlyIdle = 100 * time.Millisecond
+	inARow     = 5
+)
+
+// quiet waits until the program does nothing.
 func (x *proxy) quiet(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -154,7 +161,7 @@ func (x *proxy) quiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for nearly := 0; nearly < inARow; nearly++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -164,9 +171,14 @@ func (x *proxy) quiet(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if now.minus(before).total() <= 20*time.Millisecond {
+		used := now.minus(before).total()
+		before = now
+		if used <= idle {
 			return nil
 		}
-		before = now
+		if used > nearlyIdle {
+			nearly = -1
+		}
 	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/speaker/nft"
@@ -31,8 +32,8 @@ func TestInvalid(t *testing.T) {
 			l.t = t
 			from := netip.MustParseAddrPort(in("10.244.1.1:8080"))
 			to := netip.MustParseAddrPort(in(clientAddr + ":4321"))
-			ear := l.listenRaw(to.Addr())
-			l.in(l.here, func() error { return sendOdd(from, to) })
+			ear := l.listenRaw(l.client, to.Addr())
+			l.in(l.here, func() error { return sendSegment(from, to, synFin, 0) })
 			if heard := hears(limits[drop], ear, to.Port()); heard == drop {
 				t.Errorf("drop invalid %t: the segment arrived: %t", drop, heard)
 			}
@@ -40,11 +41,11 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// listenRaw opens a raw TCP socket at the client.
-func (l *lab) listenRaw(at netip.Addr) int {
+// listenRaw opens a raw TCP socket of a namespace.
+func (l *lab) listenRaw(ns netns.NsHandle, at netip.Addr) int {
 	l.t.Helper()
 	fd := -1
-	l.in(l.client, func() error {
+	l.in(ns, func() error {
 		family := unix.AF_INET
 		if at.Is6() {
 			family = unix.AF_INET6
@@ -84,12 +85,16 @@ func hears(limit time.Duration, fd int, port uint16) bool {
 	}
 }
 
-// sendOdd sends a TCP segment with SYN and FIN set.
-func sendOdd(from, to netip.AddrPort) error {
+// synFin are the flags of a segment that no connection explains.
+const synFin = 0x03
+
+// sendSegment sends a TCP segment.
+func sendSegment(from, to netip.AddrPort, flags byte, sequence uint32) error {
 	b := make([]byte, 20)
 	binary.BigEndian.PutUint16(b[0:], from.Port())
 	binary.BigEndian.PutUint16(b[2:], to.Port())
-	b[12], b[13] = 5<<4, 0x03
+	binary.BigEndian.PutUint32(b[4:], sequence)
+	b[12], b[13] = 5<<4, flags
 	binary.BigEndian.PutUint16(b[14:], 1024)
 	binary.BigEndian.PutUint16(b[16:], tcpSum(from.Addr(), to.Addr(), b))
 	family := unix.AF_INET

@@ -20,7 +20,7 @@ import (
 var twin = regexp.MustCompile(`\b(10\.244|10\.96|172\.30|203\.0|192\.0)\.\d+\.\d+\b`)
 
 // TestPackets sends real packets for each scenario that has a section
-// "packets", in both families. Its lines are
+// "packets", in both families, or "packets as written". The lines are
 //
 //	FROM PROTOCOL ADDRESS:PORT = ENDPOINT... kept|masqueraded
 //	FROM PROTOCOL ADDRESS:PORT = refused|dropped
@@ -41,44 +41,73 @@ func TestPackets(t *testing.T) {
 	}
 	l.serve(l.node) // for endpoints in the node's own network
 	table := l.table(nil)
+	families := map[string]func(string) string{"ip": func(s string) string { return s }, "ip6": sixth}
 	for _, file := range files {
 		arc, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		probes := section(arc, "packets")
-		if probes == "" {
-			continue
-		}
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
-		for family, turn := range map[string]func(string) string{"ip": func(s string) string { return s }, "ip6": sixth} {
+		for family, turn := range families {
 			t.Run(name+"/"+family, func(t *testing.T) {
 				l := *l
 				l.t = t
-				l.load(table, turn(section(arc, "in.yaml")), section(arc, "pick"))
-				for line := range strings.Lines(probes) {
-					l.probe(strings.TrimSpace(line), turn)
-				}
+				l.probeAll(table, arc, section(arc, "packets"), turn)
 			})
 		}
+		t.Run(name+"/as written", func(t *testing.T) {
+			l := *l
+			l.t = t
+			l.probeAll(table, arc, section(arc, "packets as written"), families["ip"])
+		})
+	}
+}
+
+// probeAll programs a scenario and sends its packets, if there are any.
+func (l *lab) probeAll(table *nft.Table, arc *txtar.Archive, probes string, turn func(string) string) {
+	l.t.Helper()
+	if probes == "" {
+		return
+	}
+	l.load(table, arc, turn)
+	for line := range strings.Lines(probes) {
+		l.probe(strings.TrimSpace(line), turn)
 	}
 }
 
 // load programs all Services of a scenario and nothing else.
-func (l *lab) load(table *nft.Table, in, pick string) {
+func (l *lab) load(table *nft.Table, arc *txtar.Archive, turn func(string) string) {
 	l.t.Helper()
 	how := nft.Random
-	if strings.TrimSpace(pick) == "hash" {
+	if strings.TrimSpace(section(arc, "pick")) == "hash" {
 		how = nft.Hash
 	}
-	services, slices := objects(l.t.(*testing.T), in)
+	services, slices := objects(l.t.(*testing.T), turn(section(arc, "in.yaml")))
 	all := map[string]nft.Service{}
 	for _, svc := range services {
-		all[svc.Namespace+"/"+svc.Name] = Service(svc, slices, testNode(), how).Wish
+		all[svc.Namespace+"/"+svc.Name] = Service(svc, slices, node(arc), how).Wish
 	}
-	if _, err := table.Apply(context.Background(), nft.Wish{Static: l.static(), Changed: all, Full: true}); err != nil {
+	if _, err := table.Apply(context.Background(), nft.Wish{Static: l.staticOf(arc), Changed: all, Full: true}); err != nil {
 		l.t.Fatal(err)
 	}
+}
+
+// staticOf is what the rules know of the node, as a scenario has it.
+func (l *lab) staticOf(arc *txtar.Archive) nft.Static {
+	s := l.static()
+	s.MasqueradeAll = hasLine(arc, "masquerade all")
+	if hasLine(arc, "no pods") {
+		s.PodCIDRs = nil
+	}
+	for line := range strings.Lines(section(arc, "node")) {
+		if addrs, ok := strings.CutPrefix(strings.TrimSpace(line), "node ports"); ok {
+			s.NodePortAddresses = nil
+			for _, a := range strings.Fields(addrs) {
+				s.NodePortAddresses = append(s.NodePortAddresses, both(a)...)
+			}
+		}
+	}
+	return s
 }
 
 // tries is how often a frontend with several endpoints is asked before one that never
@@ -101,6 +130,9 @@ func (l *lab) probe(line string, turn func(string) string) {
 		if strings.Contains(e, ":") {
 			expect[i] = target(e, turn)
 		}
+	}
+	if strings.HasPrefix(words[2], "[") {
+		turn = sixth // the one who asks has addresses of both families
 	}
 	got := l.gather(from, proto, to, len(expect)-1, slices.Contains(expect, "dropped"), turn)
 	slices.Sort(expect)

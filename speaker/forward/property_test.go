@@ -95,23 +95,42 @@ func TestHostile(t *testing.T) {
 	node := testNode()
 	rapid.Check(t, func(t *rapid.T) {
 		svc, slices := drawService(t), drawSlices(t)
-		w := Service(svc, slices, node, nft.Random).Wish
-		seen := map[ownPort]bool{}
-		for _, f := range w.Frontends {
-			id := ownPort{netip.AddrPortFrom(f.Addr, f.Port), f.Proto}
-			if seen[id] {
-				t.Fatalf("frontend twice: %+v", f)
-			}
-			seen[id] = true
-			checkFrontend(t, svc, w, f, node)
-		}
-		for i, target := range w.Targets {
-			checkTarget(t, i, target, node)
-		}
+		checkWish(t, svc, Service(svc, slices, node, nft.Random).Wish, node)
 	})
 }
 
-func checkFrontend(t *rapid.T, svc *corev1.Service, w nft.Service, f nft.Frontend, n Node) {
+// fatal is a test that can fail, of whatever kind.
+type fatal interface {
+	Fatalf(format string, args ...any)
+}
+
+// checkWish: no rule captures or reaches what it must not.
+func checkWish(t fatal, svc *corev1.Service, w nft.Service, n Node) {
+	seen := map[ownPort]bool{}
+	for _, f := range w.Frontends {
+		id := ownPort{netip.AddrPortFrom(f.Addr, f.Port), f.Proto}
+		if seen[id] {
+			t.Fatalf("frontend twice: %+v", f)
+		}
+		seen[id] = true
+		checkFrontend(t, svc, w, f, n)
+	}
+	for i, target := range w.Targets {
+		checkTarget(t, i, target, n)
+	}
+	for _, a := range w.Addresses {
+		if special(a) != "" || n.isNode(a) || within(a, n.PodCIDRs) {
+			t.Fatalf("refuses all of %s, which is no ClusterIP", a)
+		}
+	}
+	for _, a := range w.Hairpin {
+		if slices.Contains(n.Addresses, a) {
+			t.Fatalf("masquerades the node's own %s", a)
+		}
+	}
+}
+
+func checkFrontend(t fatal, svc *corev1.Service, w nft.Service, f nft.Frontend, n Node) {
 	if !f.Addr.IsValid() || f.Addr.Is4In6() || f.Port == 0 || f.Addr.Zone() != "" {
 		t.Fatalf("odd frontend %+v", f)
 	}
@@ -125,10 +144,10 @@ func checkFrontend(t *rapid.T, svc *corev1.Service, w nft.Service, f nft.Fronten
 		if slices.Contains(n.Protected, netip.AddrPortFrom(f.Addr, f.Port)) {
 			t.Fatalf("captures the API server")
 		}
-		if f.Port == 22 && slices.Contains(n.Addresses, f.Addr) {
-			t.Fatalf("captures the node's own port")
+		if n.ReservedPorts[f.Port] && n.isNode(f.Addr) {
+			t.Fatalf("captures a node's own port")
 		}
-	} else if f.Port == 22 {
+	} else if n.ReservedPorts[f.Port] {
 		t.Fatalf("node port captures the node's own port")
 	}
 	for _, i := range []int{f.Target, f.Short} {
@@ -161,7 +180,7 @@ func opens(svc *corev1.Service, v6 bool) bool {
 	return !ours && !unreadable
 }
 
-func checkTarget(t *rapid.T, i int, target nft.Target, n Node) {
+func checkTarget(t fatal, i int, target nft.Target, n Node) {
 	if len(target.Endpoints) == 0 || !slices.IsSortedFunc(target.Endpoints, netip.AddrPort.Compare) {
 		t.Fatalf("target %d: %v", i, target.Endpoints)
 	}

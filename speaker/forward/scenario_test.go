@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func testNode() Node {
 }
 
 // TestScenarios translates the Kubernetes objects in testdata/*.txtar. Each
-// file is: what it shows, "in.yaml", optional "pick", and "want".
+// file is: what it shows, "in.yaml", optional "pick" and "node", and "want".
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -70,6 +71,20 @@ func scenario(t *testing.T, file string) {
 	}
 }
 
+// node is the test's node as a scenario's section "node" has it. Its lines may be
+// "no zone", "no pods", "masquerade all" and "node ports ADDRESS...".
+func node(arc *txtar.Archive) Node {
+	n := testNode()
+	if hasLine(arc, "no zone") {
+		n.Zone = ""
+	}
+	return n
+}
+
+func hasLine(arc *txtar.Archive, line string) bool {
+	return slices.Contains(strings.Split(section(arc, "node"), "\n"), line)
+}
+
 func section(arc *txtar.Archive, name string) string {
 	for _, f := range arc.Files {
 		if f.Name == name {
@@ -91,7 +106,7 @@ func translate(t *testing.T, arc *txtar.Archive) string {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		r := Service(svc, slices, testNode(), pick)
+		r := Service(svc, slices, node(arc), pick)
 		fmt.Fprintf(&b, "# %s/%s\n%s", svc.Namespace, svc.Name, r.Wish)
 		s := r.Summary
 		fmt.Fprintf(&b, "ready %d (here %d), draining %d (here %d), eligible %t, health check %d\n",
@@ -106,12 +121,18 @@ func translate(t *testing.T, arc *txtar.Archive) string {
 // objects reads Services and EndpointSlices out of YAML documents.
 func objects(t *testing.T, in string) ([]*corev1.Service, []*discoveryv1.EndpointSlice) {
 	t.Helper()
-	var services []*corev1.Service
-	var slices []*discoveryv1.EndpointSlice
+	services, slices, err := readObjects(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return services, slices
+}
+
+func readObjects(in string) (services []*corev1.Service, slices []*discoveryv1.EndpointSlice, err error) {
 	for doc := range strings.SplitSeq(in, "\n---\n") {
 		var kind metav1.TypeMeta
 		if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 		var into any
 		switch kind.Kind {
@@ -122,11 +143,11 @@ func objects(t *testing.T, in string) ([]*corev1.Service, []*discoveryv1.Endpoin
 			slices = append(slices, &discoveryv1.EndpointSlice{})
 			into = slices[len(slices)-1]
 		default:
-			t.Fatalf("unknown kind %q", kind.Kind)
+			return nil, nil, fmt.Errorf("unknown kind %q", kind.Kind)
 		}
 		if err := yaml.UnmarshalStrict([]byte(doc), into); err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 	}
-	return services, slices
+	return services, slices, nil
 }

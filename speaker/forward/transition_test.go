@@ -87,7 +87,7 @@ func TestTransitions(t *testing.T) {
 		}
 		put(nft.Random)
 		t.Run(name, func(t *testing.T) {
-			stop := l.traffic(t, turn)
+			stop := l.callers(t, turn, asked)
 			for round := range 5 {
 				// Each step is on when the next begins; hashing goes on and off meanwhile.
 				for j, step := range steps {
@@ -126,8 +126,9 @@ func (l *lab) settled(t *testing.T, turn func(string) string, when string) {
 	}
 }
 
-// traffic connects all the time, until the function it returns is called, which reports failures.
-func (l *lab) traffic(t *testing.T, turn func(string) string) (stop func()) {
+// callers connect all the time, by who asks for what, until the function it
+// returns is called, which reports failures.
+func (l *lab) callers(t *testing.T, turn func(string) string, asked map[string][]string) (stop func()) {
 	var ended atomic.Bool
 	failures := make(chan map[string]int)
 	ask := func(ns netns.NsHandle, tos []string) {

@@ -174,7 +174,7 @@ func (s suspects) stale(fl flow, nodePortAddrs map[netip.Addr]bool) bool {
 func (st *state) suspect(olds map[string]*placed, all bool) suspects {
 	out := suspects{}
 	look := func(k frontKey) {
-		if k.proto == TCP {
+		if k.proto == TCP || st.eclipsed[k] {
 			return
 		}
 		owner, owned := st.owners[k]

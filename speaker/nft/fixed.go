@@ -79,7 +79,11 @@ func (st *state) setStatic(s Static) {
 	s.Announced, s.Echo = inOrder(s.Announced), inOrder(s.Echo)
 	old := st.static
 	first := len(st.tables[v4].chains) == 0
-	st.static = s
+	if slices.Equal(old.NodePortAddresses, s.NodePortAddresses) {
+		st.static = s
+	} else {
+		st.reveal(func() { st.static = s })
+	}
 	st.announce(old, s)
 	if !first && old.likeExceptAnnounced(s) {
 		return

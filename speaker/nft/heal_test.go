@@ -110,7 +110,10 @@ func TestIncrementsEqualFull(t *testing.T) {
 		apply(t, table, step(change))
 		maps.Copy(final, change)
 	}
-	apply(t, table, full(final))
+	rep := apply(t, table, full(final))
+	if snap, err := table.wire.read(); err != nil || len(snap.elements) != rep.Elements {
+		t.Errorf("the report counts %d elements, the kernel has %d, %v", rep.Elements, len(snap.elements), err)
+	}
 	for _, line := range strings.Split(table.state.plan.String(), "\n") {
 		// What is no longer used of the classes is cleared by full wishes only.
 		unused := strings.HasPrefix(line, "delete chain ") || strings.Contains(line, " : goto ")
@@ -122,7 +125,10 @@ func TestIncrementsEqualFull(t *testing.T) {
 	for name := range final {
 		gone[name] = Service{}
 	}
-	apply(t, table, step(gone))
+	rep = apply(t, table, step(gone))
+	if snap, err := table.wire.read(); err != nil || len(snap.elements) != rep.Elements {
+		t.Errorf("after a change the report counts %d elements, the kernel has %d, %v", rep.Elements, len(snap.elements), err)
+	}
 	apply(t, table, full(nil))
 	if diff := cmp.Diff(empty, s.ruleset()); diff != "" {
 		t.Errorf("something is left (-want +got):\n%s", diff)
@@ -181,6 +187,52 @@ func TestContest(t *testing.T) {
 	}
 	if list := s.run("nft", "list", "ruleset"); !strings.Contains(list, "198.51.100.0/24") {
 		t.Error("the new winner's guard is missing")
+	}
+}
+
+// TestNodePortIsNotHidden: a Service that names a node's address does not get
+// what is sent to the node port of another, in whatever order they come and go.
+func TestNodePortIsNotHidden(t *testing.T) {
+	s := newSpace(t)
+	table := s.open(nil)
+	lead := func(addr string, rank Rank) Service {
+		return Service{Targets: []Target{{Endpoints: backends("10.244.1.1:80")}}, Frontends: []Frontend{{
+			Addr: netip.MustParseAddr(addr), Proto: TCP, Port: 30080, Kind: External, Target: 0, Short: None, Rank: rank,
+		}}}
+	}
+	thief, victim := lead("192.168.0.2", RankExternal), lead("0.0.0.0", RankCluster)
+	static, elsewhere := sampleStatic, sampleStatic
+	static.NodePortAddresses, elsewhere.NodePortAddresses = addrs("192.168.0.2"), addrs("192.168.0.3")
+	apply(t, table, Wish{Static: static, Full: true})
+	const element = "192.168.0.2 . tcp . 30080 :"
+	for i, step := range []struct {
+		wish   Wish
+		hidden bool
+	}{
+		{Wish{Static: static, Changed: map[string]Service{"a/thief": thief}}, false},
+		{Wish{Static: static, Changed: map[string]Service{"b/victim": victim}}, true},
+		{Wish{Static: static, Changed: map[string]Service{"a/thief": thief}}, true},
+		{Wish{Static: elsewhere}, false},
+		{Wish{Static: static}, true},
+		{Wish{Static: static, Changed: map[string]Service{"b/victim": {}}}, false},
+		{Wish{Static: static, Changed: map[string]Service{"b/victim": victim}}, true},
+		{Wish{Static: static, Changed: map[string]Service{"a/thief": {}}}, false},
+		{Wish{Static: static, Changed: map[string]Service{"a/thief": thief}}, true},
+		{Wish{Static: static, Changed: map[string]Service{"a/thief": thief, "b/victim": victim}, Full: true}, true},
+	} {
+		rep := apply(t, table, step.wish)
+		list := s.run("nft", "list", "map", "ip", "fairlead", "frontends")
+		shown := strings.Contains(list, element)
+		if _, there := table.state.services["a/thief"]; shown != (there && !step.hidden) {
+			t.Errorf("step %d: shown %t:\n%s", i, shown, list)
+		}
+		want := []Contest{{Frontend: "192.168.0.2 tcp 30080", Winner: "b/victim", Losers: []string{"a/thief"}}}
+		if !step.hidden {
+			want = nil
+		}
+		if diff := cmp.Diff(want, rep.Contests); diff != "" {
+			t.Errorf("step %d: contests (-want +got):\n%s", i, diff)
+		}
 	}
 }
 

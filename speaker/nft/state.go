@@ -13,6 +13,7 @@ type state struct {
 	services map[string]*placed
 	owners   map[frontKey]string
 	rivals   map[frontKey][]string // all claims on a contested frontend, best first
+	eclipsed map[frontKey]bool     // frontends that are not programmed, see eclipse
 	counts   map[counted]int
 	targets  pool
 	tables   [len(families)]tableState
@@ -47,7 +48,7 @@ type placed struct {
 
 func newState() *state {
 	st := &state{
-		services: map[string]*placed{}, owners: map[frontKey]string{}, rivals: map[frontKey][]string{},
+		services: map[string]*placed{}, owners: map[frontKey]string{}, rivals: map[frontKey][]string{}, eclipsed: map[frontKey]bool{},
 		counts: map[counted]int{}, targets: newPool(maxTarget), plan: &changes{},
 	}
 	for _, f := range families {
@@ -65,7 +66,8 @@ func (st *state) put(name string, s Service, past past) {
 	}
 	st.giveBack(old, now)
 	keys := frontKeys(old, now)
-	for _, k := range keys {
+	all := append(keys, st.behind(keys)...)
+	for _, k := range all {
 		st.emitOwned(k, true)
 	}
 	if now == nil {
@@ -75,6 +77,8 @@ func (st *state) put(name string, s Service, past past) {
 	}
 	for _, k := range keys {
 		st.contend(k, name, now != nil && now.find(k) != nil)
+	}
+	for _, k := range all {
 		st.emitOwned(k, false)
 	}
 	st.emitSlots(old, now)
@@ -156,8 +160,16 @@ func (st *state) compareClaims(k frontKey, a, b string) int {
 
 // emitOwned writes a frontend's elements, as its present owner has them, into the plan.
 func (st *state) emitOwned(k frontKey, gone bool) {
+	was := st.eclipsed[k]
+	if gone {
+		delete(st.eclipsed, k)
+	}
 	owner, owned := st.owners[k]
-	if !owned {
+	if !owned || (gone && was) {
+		return
+	}
+	if !gone && st.eclipse(k, owner) {
+		st.eclipsed[k] = true
 		return
 	}
 	p := st.services[owner]

@@ -88,7 +88,7 @@ func (t *Table) applyChanged(w Wish) (Report, error) {
 	}
 	rep, err := t.commit(st.plan)
 	st.elements += rep.Added - rep.Deleted
-	st.plan = &changes{}
+	st.forgetLarge(rep)
 	return rep, err
 }
 
@@ -123,9 +123,16 @@ func (t *Table) applyAll(w Wish) (Report, error) {
 	for _, f := range families {
 		st.tables[f].past = nil
 	}
-	st.plan = &changes{} // all elements there are: not worth keeping
+	st.forgetLarge(rep)
 	rep.ReadBack = true
 	return rep, err
+}
+
+// forgetLarge gives back the memory of a plan that is large, as that of a start is.
+func (st *state) forgetLarge(rep Report) {
+	if rep.Added+rep.Deleted >= largeTransaction {
+		st.plan = &changes{}
+	}
 }
 
 // remember keeps a wish that could not be worked on.
@@ -221,6 +228,9 @@ func (t *Table) count(rep *Report) {
 	rep.Elements = t.state.elements
 	for k, names := range t.state.rivals {
 		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: names[0], Losers: slices.Clone(names[1:])})
+	}
+	for k := range t.state.eclipsed {
+		rep.Contests = append(rep.Contests, Contest{Frontend: k.String(), Winner: t.state.owners[k.nodePort()], Losers: []string{t.state.owners[k]}})
 	}
 	slices.SortFunc(rep.Contests, func(a, b Contest) int { return cmp.Compare(a.Frontend, b.Frontend) })
 }
