@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -78,9 +79,31 @@ func createMany(ctx context.Context, namespace string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(clientsAtOnce)
 	for i := range *killServices {
-		group.Go(func() error { return cluster.Create(ctx, killedService(namespace, fmt.Sprintf("s%05d", i))) })
+		group.Go(func() error { return insist(ctx, killedService(namespace, fmt.Sprintf("s%05d", i)), createOne) })
 	}
 	return group.Wait()
+}
+
+// insist makes a change again that the API server was too busy for: whether it was made nobody knows.
+func insist(ctx context.Context, svc *corev1.Service, change func(context.Context, *corev1.Service) error) error {
+	for {
+		err := change(ctx, svc)
+		if !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func createOne(ctx context.Context, svc *corev1.Service) error {
+	err := cluster.Create(ctx, svc.DeepCopy())
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+func deleteOne(ctx context.Context, svc *corev1.Service) error {
+	return client.IgnoreNotFound(cluster.Delete(ctx, svc.DeepCopy()))
 }
 
 func killedService(namespace, name string) *corev1.Service {
@@ -122,11 +145,10 @@ func renew(t *testing.T, namespace string, have map[string]string, random *rand.
 		}
 		renewed++
 		delete(have, name)
-		if err := cluster.Delete(t.Context(), killedService(namespace, name)); err != nil {
-			t.Fatal(err)
-		}
-		if err := cluster.Create(t.Context(), killedService(namespace, name)); err != nil {
-			t.Fatal(err)
+		for _, change := range []func(context.Context, *corev1.Service) error{deleteOne, createOne} {
+			if err := insist(t.Context(), killedService(namespace, name), change); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return have
