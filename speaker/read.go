@@ -152,8 +152,13 @@ func (r *reader) readServiceCIDRs(ctx context.Context) ([]netip.Prefix, error) {
 
 // readAPIServer returns the sockets of the API server, which no Service may capture.
 func (r *reader) readAPIServer(ctx context.Context) ([]netip.AddrPort, error) {
-	sockets := slices.Clone(r.apiServer)
-	found, err := r.slicesOf(ctx, types.NamespacedName{Namespace: "default", Name: "kubernetes"})
+	var own corev1.Service
+	name := types.NamespacedName{Namespace: "default", Name: "kubernetes"}
+	if err := r.client.Get(ctx, name, &own); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("get Service %s: %w", name, err)
+	}
+	sockets := withoutClusterIPs(r.apiServer, &own)
+	found, err := r.slicesOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +178,17 @@ func (r *reader) readAPIServer(ctx context.Context) ([]netip.AddrPort, error) {
 	}
 	slices.SortFunc(sockets, netip.AddrPort.Compare)
 	return slices.Compact(sockets), nil
+}
+
+// withoutClusterIPs leaves out the sockets at a Service's own ClusterIPs. A pod
+// is told that the API server is there, but no machine is: that address is the Service's to have.
+func withoutClusterIPs(sockets []netip.AddrPort, svc *corev1.Service) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(sockets), func(s netip.AddrPort) bool {
+		return slices.ContainsFunc(svc.Spec.ClusterIPs, func(text string) bool {
+			addr, err := netip.ParseAddr(text)
+			return err == nil && addr == s.Addr()
+		})
+	})
 }
 
 func (r *reader) slicesOf(ctx context.Context, service types.NamespacedName) ([]*discoveryv1.EndpointSlice, error) {

@@ -70,10 +70,10 @@ func (s *sightings) next() (time.Time, bool) {
 // changes measures single changes of one Service in the middle, in turns: kube-proxy collects
 // changes for a second after each, so it gets that second before the next one.
 func (b *bench) changes(ctx context.Context, n int, f *figures) error {
-	const turns, kubeProxyTimes, fairleadTimes = 4, 6, 50
+	const turns, kubeProxyTimes, fairleadTimes = 1, 20, 200
 	for turn := range turns {
 		for x, to := range b.inTurns(f, turn) {
-			if err := x.quiet(ctx); err != nil {
+			if err := x.settle(ctx); err != nil {
 				return err
 			}
 			times, pause := fairleadTimes, 20*time.Millisecond
@@ -120,7 +120,7 @@ func (b *bench) changeTimes(ctx context.Context, x *proxy, to *proxyFigures, ser
 		}
 		at, err := await(ctx, arrived, address)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w; the last words of %s:\n%s", err, x.name, lastLines(x.proc.log, 20))
 		}
 		to.write = append(to.write, at.Sub(wrote).Seconds())
 		if seen, ok := s.next(); ok {
@@ -184,7 +184,7 @@ const burstSize = 1000
 func (b *bench) bursts(ctx context.Context, n int, f *figures) error {
 	for turn := range b.runs {
 		for x, to := range b.inTurns(f, turn) {
-			if err := x.quiet(ctx); err != nil {
+			if err := x.settle(ctx); err != nil {
 				return err
 			}
 			profiled := b.profiled(ctx, x, fmt.Sprintf("burst-%d.pb.gz", n), "profile?seconds=3")

@@ -45,15 +45,25 @@ func (c *churn) check(ctx context.Context) (string, error) {
 		return "", err
 	}
 	c.fairlead.proc = nil
+	before, err := classesOf(c.fairlead.side)
+	if err != nil {
+		return "", err
+	}
 	reached, err := translateOnto(ctx, c.fairlead.side, services, endpoints)
 	if err != nil {
 		return "", err
 	}
-	if reached.Transactions != 0 || reached.Added+reached.Deleted+reached.Rules != 0 {
-		return "", fmt.Errorf("the kernel's table is not the translation: %d elements were missing, %d wrong, %d rules", reached.Added, reached.Deleted, reached.Rules)
+	after, err := classesOf(c.fairlead.side)
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("the kernel's table is the translation of %d Services: all %d elements, %d frontends and %d endpoints among them",
-		reached.Services, reached.Elements, reached.Frontends, reached.Endpoints), nil
+	// Numbers of endpoints that no Service has any more stay known until the next start.
+	if unused := before - after; reached.Added+reached.Rules != 0 || reached.Deleted != unused {
+		return "", fmt.Errorf("the kernel's table is not the translation: %d elements were missing, %d too many (%d are classes no longer used), %d rules",
+			reached.Added, reached.Deleted, unused, reached.Rules)
+	}
+	return fmt.Sprintf("the kernel's table is the translation of %d Services: all %d elements, %d frontends and %d endpoints among them (and %d of classes no longer used)",
+		reached.Services, reached.Elements, reached.Frontends, reached.Endpoints, before-after), nil
 }
 
 // translateOnto makes a node's kernel hold the translation and tells what was not so.
@@ -145,6 +155,7 @@ func frontendsOf(s *side) (map[string][]string, error) {
 		return found
 	}
 	const classBits, word = 13, 4
+	led := map[uint32]int{} // by target, which frontends may share
 	chains, backends, out := map[uint32]string{}, map[[2]uint32]string{}, map[string][]string{}
 	for _, e := range read("classes") {
 		chains[binary.NativeEndian.Uint32(e.Key)] = chainOf(e.Val)
@@ -158,8 +169,33 @@ func frontendsOf(s *side) (map[string][]string, error) {
 		name := frontend(netip.AddrFrom4([4]byte(e.Key[:word])).String(), protocol, int(binary.BigEndian.Uint16(e.Key[2*word:])))
 		token := binary.NativeEndian.Uint32(e.Val)
 		out[name] = followed(chains[token&(1<<classBits-1)], token>>classBits, backends)
+		if out[name][0] != noEndpoints {
+			led[token>>classBits] = len(out[name])
+		}
+	}
+	all := 0
+	for _, n := range led {
+		all += n
+	}
+	if all != len(backends) {
+		err = errors.Join(err, fmt.Errorf("%d endpoints in the kernel, but frontends lead to %d", len(backends), all))
 	}
 	return out, err
+}
+
+// classesOf counts how a node's kernel knows to treat a packet.
+func classesOf(s *side) (int, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(int(s.node)))
+	if err != nil {
+		return 0, fmt.Errorf("open nftables: %w", err)
+	}
+	count := 0
+	for _, set := range []string{"classes", "plain-classes"} {
+		found, failed := conn.GetSetElements(&nftables.Set{Table: &nftables.Table{Name: "fairlead", Family: nftables.TableFamilyIPv4}, Name: set})
+		err = errors.Join(err, failed)
+		count += len(found)
+	}
+	return count, err
 }
 
 // chainOf reads the chain out of a verdict's attributes; "" for a verdict without one.

@@ -54,12 +54,18 @@ func goals() []row {
 		{"established packet above one rule: Fairlead / kube-proxy (at 10,000: at most 30 %)", func(f figures) string {
 			return aboveOneRule(f.traffic.established)
 		}},
-		{"new connections: Fairlead / kube-proxy, ClusterIP (never below 1; at 10,000: at least 1.1)", func(f figures) string {
-			return f.traffic.connections["fairlead/"+clusterIP].over(f.traffic.connections["kube-proxy/"+clusterIP]).spread(ratio)
-		}},
+		{"new connections, ClusterIP: Fairlead / kube-proxy (never below 1; at 10,000: at least 1.1)", connectionRatio(clusterIP)},
+		{"new connections, NodePort: Fairlead / kube-proxy (the same)", connectionRatio(nodePort)},
+		{"new connections, LoadBalancer: Fairlead / kube-proxy (the same)", connectionRatio(balancer)},
 		{"resident memory: Fairlead / kube-proxy (at 10,000: at most 60 %)", func(f figures) string {
 			return percent(f.fairlead.resident / f.kubeProxy.resident)
 		}},
+	}
+}
+
+func connectionRatio(way string) func(figures) string {
+	return func(f figures) string {
+		return f.traffic.connections["fairlead/"+way].over(f.traffic.connections["kube-proxy/"+way]).spread(ratio)
 	}
 }
 

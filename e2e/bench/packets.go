@@ -12,7 +12,10 @@ import (
 
 // traffic is what packets and connections took through each node; the same round of each was measured within the same second.
 type traffic struct {
-	connections map[string]samples // a second, by "side/target", one for each round
+	// connections a second of the client's processor time, by "side/target", one for each round; elapsed are those a
+	// second of the clock, which whatever else the machine does slows down.
+	connections map[string]samples
+	elapsed     map[string]samples
 	connectP50  map[string]samples // seconds
 	connectP99  map[string]samples
 	first       map[string]samples // seconds: the median of a round
@@ -55,7 +58,7 @@ func (b *bench) ways() []way {
 // packets measures with both programs stopped: their rules stay, and nothing else moves.
 func (b *bench) packets(ctx context.Context) (traffic, error) {
 	t := traffic{
-		connections: map[string]samples{}, connectP50: map[string]samples{}, connectP99: map[string]samples{},
+		connections: map[string]samples{}, elapsed: map[string]samples{}, connectP50: map[string]samples{}, connectP99: map[string]samples{},
 		first: map[string]samples{}, firstP99: map[string]samples{}, established: map[string]samples{}, estP99: map[string]samples{},
 	}
 	for _, x := range []*proxy{b.kubeProxy, b.fairlead} {
@@ -102,11 +105,12 @@ func (b *bench) round(ctx context.Context, round int, all []way, flows map[strin
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		took, err := w.connects(connectTime)
+		took, used, err := w.connects(connectTime)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.key(), err)
 		}
-		t.connections[w.key()] = append(t.connections[w.key()], float64(len(took))/took.sum())
+		t.connections[w.key()] = append(t.connections[w.key()], float64(len(took))/used)
+		t.elapsed[w.key()] = append(t.elapsed[w.key()], float64(len(took))/took.sum())
 		t.connectP50[w.key()] = append(t.connectP50[w.key()], took.median())
 		t.connectP99[w.key()] = append(t.connectP99[w.key()], took.quantile(0.99))
 	}

@@ -137,12 +137,9 @@ func packetRows() []row {
 	var rows []row
 	for _, w := range []string{"bare/" + straight, "kube-proxy/" + straight, "fairlead/" + straight, "one/" + clusterIP,
 		"kube-proxy/" + clusterIP, "fairlead/" + clusterIP, "kube-proxy/" + nodePort, "fairlead/" + nodePort, "kube-proxy/" + balancer, "fairlead/" + balancer} {
-		rows = append(rows, row{"new connections a second, " + spelled(w), func(f figures) string { return f.traffic.connections[w].spread(digits) }})
-	}
-	for _, way := range []string{clusterIP, nodePort, balancer} {
-		rows = append(rows, row{"new connections a second, " + way + ": Fairlead / kube-proxy", func(f figures) string {
-			return f.traffic.connections["fairlead/"+way].over(f.traffic.connections["kube-proxy/"+way]).spread(ratio)
-		}})
+		rows = append(rows,
+			row{"new connections a second of the client's processor, " + spelled(w), func(f figures) string { return f.traffic.connections[w].spread(digits) }},
+			row{"new connections a second of the clock, " + spelled(w), func(f figures) string { return f.traffic.elapsed[w].spread(digits) }})
 	}
 	for _, w := range []string{"bare/" + straight, "one/" + clusterIP, "kube-proxy/" + clusterIP, "fairlead/" + clusterIP} {
 		rows = append(rows,

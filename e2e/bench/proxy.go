@@ -19,6 +19,7 @@ type proxy struct {
 	args       []string
 	env        []string
 	table, set string // the nftables table, and its set of all ClusterIPs
+	restarts   bool   // see settle
 	proc       *process
 }
 
@@ -28,7 +29,7 @@ func newKubeProxy(p *plane, s *side) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proxy{side: s, plane: p, program: filepath.Join(p.bin, "kube-proxy"), table: "kube-proxy", set: "cluster-ips", args: []string{
+	return &proxy{side: s, plane: p, program: filepath.Join(p.bin, "kube-proxy"), restarts: true, table: "kube-proxy", set: "cluster-ips", args: []string{
 		"--kubeconfig=" + config, "--proxy-mode=nftables", "--hostname-override=" + nodeName, "--cluster-cidr=" + clusterCIDR,
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	}}, nil
@@ -146,7 +147,32 @@ func runIn(s *side, cmd *exec.Cmd) (string, error) {
 	return string(out), err
 }
 
-// quiet waits until the program does no more than idle: under 2 % of a processor for a second.
+// settleTime is how long a program that was started takes to have something to do.
+const settleTime = 3 * time.Second
+
+// settle makes the program ready for changes. kube-proxy was seen to miss all changes for minutes after it had stood
+// still, so it is started anew and finds its rules there.
+func (x *proxy) settle(ctx context.Context) error {
+	if x.restarts {
+		if err := x.proc.kill(); err != nil {
+			return err
+		}
+		if err := x.launch(); err != nil {
+			return err
+		}
+		wait(ctx, settleTime)
+	}
+	return x.quiet(ctx)
+}
+
+// What counts as doing nothing: so much processor time in a second, or so much in each of some seconds in a row.
+const (
+	idle       = 20 * time.Millisecond
+	nearlyIdle = 100 * time.Millisecond
+	inARow     = 5
+)
+
+// quiet waits until the program does nothing.
 func (x *proxy) quiet(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -154,7 +180,7 @@ func (x *proxy) quiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for nearly := 0; nearly < inARow; nearly++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -164,9 +190,14 @@ func (x *proxy) quiet(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if now.minus(before).total() <= 20*time.Millisecond {
+		used := now.minus(before).total()
+		before = now
+		if used <= idle {
 			return nil
 		}
-		before = now
+		if used > nearlyIdle {
+			nearly = -1
+		}
 	}
+	return nil
 }

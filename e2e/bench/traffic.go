@@ -89,11 +89,15 @@ func connect(to *unix.SockaddrInet4) error {
 	return errors.Join(err, unix.Connect(fd, to), unix.Close(fd))
 }
 
-// connects opens connections one after the other for some time and returns what each took, in seconds.
-func (c connector) connects(d time.Duration) (samples, error) {
-	var took samples
-	err := in(c.ns, func() error {
+// connects opens connections one after the other for some time and returns what each took, in seconds, and how much
+// processor time all of them.
+func (c connector) connects(d time.Duration) (took samples, used float64, err error) {
+	err = in(c.ns, func() error {
 		to := sockaddr(c.to)
+		before, err := threadTime()
+		if err != nil {
+			return err
+		}
 		began := time.Now()
 		for at := began; at.Sub(began) < d; {
 			if err := connect(to); err != nil {
@@ -103,9 +107,20 @@ func (c connector) connects(d time.Duration) (samples, error) {
 			took = append(took, now.Sub(at).Seconds())
 			at = now
 		}
-		return nil
+		after, err := threadTime()
+		used = after - before
+		return err
 	})
-	return took, err
+	return took, used, err
+}
+
+// threadTime is the processor time of this thread, in seconds. What the kernel does with a packet that the thread sends is in it.
+func threadTime() (float64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return 0, fmt.Errorf("read the processor time: %w", err)
+	}
+	return time.Duration(t.Nano()).Seconds(), nil
 }
 
 // firsts sends single datagrams, each from a port of its own, and returns what each took, in seconds: the sender's

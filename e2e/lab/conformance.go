@@ -25,15 +25,31 @@ type part struct {
 	Not   string // and for those that another part runs
 	From  string
 	Lab   settings
+	Apply string // manifests that the part wants beyond Fairlead's installation
 }
+
+// overBGP announces the installation's addresses to the router: it sends connections to all nodes that take them, where
+// Layer 2 has a single one.
+const overBGP = `apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: {name: router}
+spec: {myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, connectTime: 1s}
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: {name: everything}
+spec: {}
+`
 
 // parts lists what is run of the suite. Load balancers are tried from beyond the router, because a spec tells by a client's
 // address whether it lies among the nodes; and with nodes that have no IPv6 address, because another puts one into a URL as
-// it is.
+// it is. One wants a Service with the policy Local to reach pods of several nodes: only a router spreads connections so.
 func parts() []part {
+	const spread = "target all nodes with endpoints"
 	return []part{
 		{Name: "services", From: "control", Areas: `\[sig-network\]`, Not: `\[sig-network\] LoadBalancers`},
-		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Lab: settings{IPv4Nodes: true}},
+		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Not: spread, Lab: settings{IPv4Nodes: true}},
+		{Name: "routed", From: "remote", Areas: `\[sig-network\] LoadBalancers.* ` + spread, Lab: settings{IPv4Nodes: true}, Apply: overBGP},
 	}
 }
 
@@ -57,7 +73,7 @@ func parseConformance(args []string) (conformanceOptions, error) {
 	var o conformanceOptions
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.StringVar(&o.focus, "focus", "", "run only specs in whose names this `regexp` matches")
-	flags.StringVar(&o.part, "part", "", "run only this part: services or loadbalancers")
+	flags.StringVar(&o.part, "part", "", "run only this part: services, loadbalancers or routed")
 	flags.StringVar(&o.kubeProxy, "kube-proxy", "", "let kube-proxy forward in this `mode` instead of Fairlead, to compare")
 	flags.BoolVar(&o.exceptions, "exceptions", false, "run also the specs that are known to fail; they still count as exceptions")
 	small := flags.Bool("sample", false, "run only a few specs that are quick and tell a lot")
@@ -75,7 +91,7 @@ func parseConformance(args []string) (conformanceOptions, error) {
 		return o, fmt.Errorf("--kube-proxy=%s: write nftables or iptables", o.kubeProxy)
 	}
 	if o.part != "" && !slices.ContainsFunc(parts(), func(p part) bool { return p.Name == o.part }) {
-		return o, fmt.Errorf("--part=%s: write services or loadbalancers", o.part)
+		return o, fmt.Errorf("--part=%s: write services, loadbalancers or routed", o.part)
 	}
 	return o, nil
 }
@@ -101,11 +117,13 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 			continue
 		}
 		part.Lab.KubeProxy = o.kubeProxy
-		if err := l.prepareSuite(ctx, part.Lab, images, p); err != nil {
+		if err := l.prepareSuite(ctx, part, images, p); err != nil {
 			return err
 		}
 		p.printf("%7s  run the part %q from %s; all it says: %s\n", p.total(), part.Name, part.From, l.suiteLog(part))
-		results, err := l.withZones(ctx, func() ([]result, error) { return l.runSuite(ctx, part, o, bin, p) })
+		results, err := l.withManifests(ctx, part.Apply, func() ([]result, error) {
+			return l.withZones(ctx, func() ([]result, error) { return l.runSuite(ctx, part, o, bin, p) })
+		})
 		if err != nil {
 			return err
 		}
@@ -117,17 +135,17 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 }
 
 // prepareSuite makes sure of a lab with those settings, Fairlead and the suite's images. A lab with other settings goes.
-func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p *progress) error {
+func (l lab) prepareSuite(ctx context.Context, part part, images []string, p *progress) error {
 	have, err := l.loadSettings()
 	if err != nil {
 		return err
 	}
-	if have.Complete && !have.sameLab(want) {
+	if have.Complete && !have.sameLab(part.Lab) {
 		if err := l.down(ctx, false, p); err != nil {
 			return err
 		}
 	}
-	d, err := l.withFairlead(ctx, want, p)
+	d, err := l.withFairlead(ctx, part.Lab, p)
 	if err != nil {
 		return err
 	}
@@ -152,6 +170,23 @@ func (l lab) withZones(ctx context.Context, run func() ([]result, error)) ([]res
 		err = errors.Join(err, l.setZone(context.WithoutCancel(ctx), n, n.Zone))
 	}
 	return results, err
+}
+
+// withManifests runs the specs while the manifests are applied.
+func (l lab) withManifests(ctx context.Context, manifests string, run func() ([]result, error)) ([]result, error) {
+	if manifests == "" {
+		return run()
+	}
+	s, err := l.loadSettings()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.kubectlOf(ctx, s, manifests, "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	results, err := run()
+	_, gone := l.kubectlOf(context.WithoutCancel(ctx), s, manifests, "delete", "-f", "-")
+	return results, errors.Join(err, gone)
 }
 
 func (l lab) setZone(ctx context.Context, n host, zone string) error {

@@ -110,7 +110,10 @@ func TestIncrementsEqualFull(t *testing.T) {
 		apply(t, table, step(change))
 		maps.Copy(final, change)
 	}
-	apply(t, table, full(final))
+	rep := apply(t, table, full(final))
+	if snap, err := table.wire.read(); err != nil || len(snap.elements) != rep.Elements {
+		t.Errorf("the report counts %d elements, the kernel has %d, %v", rep.Elements, len(snap.elements), err)
+	}
 	for _, line := range strings.Split(table.state.plan.String(), "\n") {
 		// What is no longer used of the classes is cleared by full wishes only.
 		unused := strings.HasPrefix(line, "delete chain ") || strings.Contains(line, " : goto ")
@@ -122,7 +125,10 @@ func TestIncrementsEqualFull(t *testing.T) {
 	for name := range final {
 		gone[name] = Service{}
 	}
-	apply(t, table, step(gone))
+	rep = apply(t, table, step(gone))
+	if snap, err := table.wire.read(); err != nil || len(snap.elements) != rep.Elements {
+		t.Errorf("after a change the report counts %d elements, the kernel has %d, %v", rep.Elements, len(snap.elements), err)
+	}
 	apply(t, table, full(nil))
 	if diff := cmp.Diff(empty, s.ruleset()); diff != "" {
 		t.Errorf("something is left (-want +got):\n%s", diff)

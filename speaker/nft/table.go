@@ -88,7 +88,7 @@ func (t *Table) applyChanged(w Wish) (Report, error) {
 	}
 	rep, err := t.commit(st.plan)
 	st.elements += rep.Added - rep.Deleted
-	st.plan = &changes{}
+	st.forgetLarge(rep)
 	return rep, err
 }
 
@@ -123,9 +123,16 @@ func (t *Table) applyAll(w Wish) (Report, error) {
 	for _, f := range families {
 		st.tables[f].past = nil
 	}
-	st.plan = &changes{} // all elements there are: not worth keeping
+	st.forgetLarge(rep)
 	rep.ReadBack = true
 	return rep, err
+}
+
+// forgetLarge gives back the memory of a plan that is large, as that of a start is.
+func (st *state) forgetLarge(rep Report) {
+	if rep.Added+rep.Deleted >= largeTransaction {
+		st.plan = &changes{}
+	}
 }
 
 // remember keeps a wish that could not be worked on.
