@@ -1,7 +1,9 @@
 package config_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,4 +146,26 @@ func TestBGPFor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzCommunities asserts that what the rules of the API server let pass is understood, and that nothing else is.
+func FuzzCommunities(f *testing.F) {
+	for _, text := range []string{"65535:65282", "0:0", "large:4294967295:0:1", "no-export", "NO_ADVERTISE", "a:b", "1:2:3", "large:1:2", "65536:1", ":", "", "large::1:2", "1:+2", "large:large:1:2"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a := v1beta1.BGPAdvertisement{Spec: v1beta1.BGPAdvertisementSpec{Communities: []v1beta1.CommunityText{v1beta1.CommunityText(text)}}}
+		c, problems := config.Read(config.Objects{BGP: []v1beta1.BGPAdvertisement{a}})
+		found := len(c.BGP[0].Communities) + len(c.BGP[0].Large)
+		if found+len(problems) != 1 {
+			t.Fatalf("%q is %d communities and %d problems", text, found, len(problems))
+		}
+		if len(c.BGP[0].Communities) == 1 && strings.Contains(text, ":") {
+			value := c.BGP[0].Communities[0]
+			var high, low uint32
+			if n, err := fmt.Sscanf(text, "%d:%d", &high, &low); n != 2 || err != nil || value != high<<16|low || high > 65535 || low > 65535 {
+				t.Fatalf("%q is read as %d:%d", text, value>>16, value&0xffff)
+			}
+		}
+	})
 }

@@ -102,6 +102,7 @@ func (w world) sessions(peer v1beta1.BGPPeer) (nodes, established int32, conditi
 			down = append(down, strings.TrimSuffix(fmt.Sprintf("%s: %s: %s", speaker.Name, session.State, session.Reason), ": "))
 		}
 	}
+	slices.Sort(down) // the cache has no order, and another message would be another write
 	condition = metav1.Condition{Type: v1beta1.ConditionEstablished, Status: metav1.ConditionFalse}
 	switch {
 	case len(w.speakers) == 0:

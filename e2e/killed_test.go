@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -24,6 +25,9 @@ var (
 	killServices = flag.Int("kill-services", 60, "Services that TestKilled creates at once")
 	kills        = flag.Int("kills", 1, "how often TestKilled kills the controller")
 )
+
+// listEvery is the pause between two lists of all Services: they take the API server's time from the controller.
+const listEvery = 2 * time.Second
 
 // mostMemory is how much memory the controller may take, in MiB.
 const mostMemory = 150
@@ -56,7 +60,7 @@ func TestKilled(t *testing.T) {
 	if err := <-created; err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Minute, "everybody has an address", func(ctx context.Context) error {
+	every(t, listEvery, 10*time.Minute, "everybody has an address", func(ctx context.Context) error {
 		have, err := holdings(ctx, namespace, before)
 		if err == nil && len(have) < *killServices {
 			return fmt.Errorf("%d of %d", len(have), *killServices)
@@ -75,9 +79,31 @@ func createMany(ctx context.Context, namespace string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(clientsAtOnce)
 	for i := range *killServices {
-		group.Go(func() error { return cluster.Create(ctx, killedService(namespace, fmt.Sprintf("s%05d", i))) })
+		group.Go(func() error { return insist(ctx, killedService(namespace, fmt.Sprintf("s%05d", i)), createOne) })
 	}
 	return group.Wait()
+}
+
+// insist makes a change again that the API server was too busy for: whether it was made nobody knows.
+func insist(ctx context.Context, svc *corev1.Service, change func(context.Context, *corev1.Service) error) error {
+	for {
+		err := change(ctx, svc)
+		if !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func createOne(ctx context.Context, svc *corev1.Service) error {
+	err := cluster.Create(ctx, svc.DeepCopy())
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+func deleteOne(ctx context.Context, svc *corev1.Service) error {
+	return client.IgnoreNotFound(cluster.Delete(ctx, svc.DeepCopy()))
 }
 
 func killedService(namespace, name string) *corev1.Service {
@@ -90,7 +116,7 @@ func killedService(namespace, name string) *corev1.Service {
 // awaitMore waits until more Services have an address than before, or all.
 func awaitMore(t *testing.T, namespace string, before map[string]string) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "more addresses", func(ctx context.Context) error {
+	every(t, listEvery, 3*time.Minute, "more addresses", func(ctx context.Context) error {
 		have, err := holdings(ctx, namespace, before)
 		if err == nil && len(have) <= len(before) && len(have) < *killServices {
 			return fmt.Errorf("%d Services have an address, as before", len(have))
@@ -119,11 +145,10 @@ func renew(t *testing.T, namespace string, have map[string]string, random *rand.
 		}
 		renewed++
 		delete(have, name)
-		if err := cluster.Delete(t.Context(), killedService(namespace, name)); err != nil {
-			t.Fatal(err)
-		}
-		if err := cluster.Create(t.Context(), killedService(namespace, name)); err != nil {
-			t.Fatal(err)
+		for _, change := range []func(context.Context, *corev1.Service) error{deleteOne, createOne} {
+			if err := insist(t.Context(), killedService(namespace, name), change); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return have

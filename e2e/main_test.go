@@ -122,9 +122,15 @@ func fetch(ctx context.Context, host, url string) (string, error) {
 // eventually waits until check returns nil and fails with its last error after the time limit.
 func eventually(t *testing.T, limit time.Duration, what string, check func(ctx context.Context) error) {
 	t.Helper()
+	every(t, 200*time.Millisecond, limit, what, check)
+}
+
+// every is eventually with a pause between checks, for those that cost much themselves.
+func every(t *testing.T, pause, limit time.Duration, what string, check func(ctx context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	var last error
 	for {

@@ -25,15 +25,29 @@ type part struct {
 	Not   string // and for those that another part runs
 	From  string
 	Lab   settings
+	Apply string // manifests that the part wants beyond Fairlead's installation
 }
 
+// overBGP announces the installation's addresses to the router: it sends connections to all nodes that take them, where
+// Layer 2 has a single one.
+const overBGP = `apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: {name: router}
+spec: {myASN: 64512, peerASN: 64513, peerAddress: 172.30.0.1, connectTime: 1s}
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: {name: everything}
+spec: {}
+`
+
 // parts lists what is run of the suite. Load balancers are tried from beyond the router, because a spec tells by a client's
-// address whether it lies among the nodes; and with nodes that have no IPv6 address, because another puts one into a URL as
-// it is.
+// address whether it lies among the nodes; with nodes that have no IPv6 address, because another puts one into a URL as
+// it is; and over BGP, because others want a Service with the policy Local to reach pods of several nodes.
 func parts() []part {
 	return []part{
 		{Name: "services", From: "control", Areas: `\[sig-network\]`, Not: `\[sig-network\] LoadBalancers`},
-		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Lab: settings{IPv4Nodes: true}},
+		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Lab: settings{IPv4Nodes: true}, Apply: overBGP},
 	}
 }
 
@@ -101,7 +115,7 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 			continue
 		}
 		part.Lab.KubeProxy = o.kubeProxy
-		if err := l.prepareSuite(ctx, part.Lab, images, p); err != nil {
+		if err := l.prepareSuite(ctx, part, images, p); err != nil {
 			return err
 		}
 		p.printf("%7s  run the part %q from %s; all it says: %s\n", p.total(), part.Name, part.From, l.suiteLog(part))
@@ -117,19 +131,24 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 }
 
 // prepareSuite makes sure of a lab with those settings, Fairlead and the suite's images. A lab with other settings goes.
-func (l lab) prepareSuite(ctx context.Context, want settings, images []string, p *progress) error {
+func (l lab) prepareSuite(ctx context.Context, part part, images []string, p *progress) error {
 	have, err := l.loadSettings()
 	if err != nil {
 		return err
 	}
-	if have.Complete && !have.sameLab(want) {
+	if have.Complete && !have.sameLab(part.Lab) {
 		if err := l.down(ctx, false, p); err != nil {
 			return err
 		}
 	}
-	d, err := l.withFairlead(ctx, want, p)
+	d, err := l.withFairlead(ctx, part.Lab, p)
 	if err != nil {
 		return err
+	}
+	if part.Apply != "" {
+		if _, err := l.kubectlOf(ctx, d.settings, part.Apply, "apply", "-f", "-"); err != nil {
+			return err
+		}
 	}
 	if d.noted("suite") == suiteRecipe {
 		return nil
