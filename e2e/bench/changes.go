@@ -73,7 +73,7 @@ func (b *bench) changes(ctx context.Context, n int, f *figures) error {
 	const turns, kubeProxyTimes, fairleadTimes = 1, 20, 200
 	for turn := range turns {
 		for x, to := range b.inTurns(f, turn) {
-			if err := x.quiet(ctx); err != nil {
+			if err := x.settle(ctx); err != nil {
 				return err
 			}
 			times, pause := fairleadTimes, 20*time.Millisecond
@@ -184,7 +184,7 @@ const burstSize = 1000
 func (b *bench) bursts(ctx context.Context, n int, f *figures) error {
 	for turn := range b.runs {
 		for x, to := range b.inTurns(f, turn) {
-			if err := x.quiet(ctx); err != nil {
+			if err := x.settle(ctx); err != nil {
 				return err
 			}
 			profiled := b.profiled(ctx, x, fmt.Sprintf("burst-%d.pb.gz", n), "profile?seconds=3")

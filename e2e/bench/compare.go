@@ -143,7 +143,7 @@ func (b *bench) measure(ctx context.Context, n int) (figures, error) {
 		if err := x.proc.kill(); err != nil {
 			return f, err
 		}
-		to.tables = float64(x.proc.kernelMemory())
+		to.tables = kernelMemory(x.name)
 	}
 	f.load = append(f.load, load())
 	return f, nil

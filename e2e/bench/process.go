@@ -19,7 +19,6 @@ import (
 type process struct {
 	cmd   *exec.Cmd
 	log   string
-	group string // its memory control group, "" if there is none
 	ended chan struct{}
 }
 
@@ -195,22 +194,29 @@ func (p *process) account(name string) {
 		return
 	}
 	pid := strconv.Itoa(p.cmd.Process.Pid)
-	if os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(pid), 0) == nil {
-		p.group = dir
-	}
+	_ = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(pid), 0) // else its memory is not known
 }
 
-// kernelMemory is what the kernel holds for the group: once the program has ended, that is its tables. 0 if unknown.
-func (p *process) kernelMemory() int64 {
-	text, err := os.ReadFile(filepath.Join(p.group, "memory.kmem.usage_in_bytes"))
-	if p.group == "" || err != nil {
-		return 0
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+// kernelMemory is what the kernel holds for all processes that were accounted under a name: once they have ended, that
+// is their tables. 0 if unknown.
+func kernelMemory(name string) float64 {
+	files, err := filepath.Glob(filepath.Join(memoryGroups, fmt.Sprintf("%s%d-%s-*", ownGroups, os.Getpid(), name), "memory.kmem.usage_in_bytes"))
 	if err != nil {
 		return 0
 	}
-	return n
+	sum := 0.0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+		if err != nil {
+			return 0
+		}
+		sum += n
+	}
+	return sum
 }
 
 func lastLines(file string, n int) string {

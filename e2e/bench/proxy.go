@@ -19,6 +19,7 @@ type proxy struct {
 	args       []string
 	env        []string
 	table, set string // the nftables table, and its set of all ClusterIPs
+	restarts   bool   // see settle
 	proc       *process
 }
 
@@ -28,7 +29,7 @@ func newKubeProxy(p *plane, s *side) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proxy{side: s, plane: p, program: filepath.Join(p.bin, "kube-proxy"), table: "kube-proxy", set: "cluster-ips", args: []string{
+	return &proxy{side: s, plane: p, program: filepath.Join(p.bin, "kube-proxy"), restarts: true, table: "kube-proxy", set: "cluster-ips", args: []string{
 		"--kubeconfig=" + config, "--proxy-mode=nftables", "--hostname-override=" + nodeName, "--cluster-cidr=" + clusterCIDR,
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	}}, nil
@@ -144,6 +145,24 @@ func runIn(s *side, cmd *exec.Cmd) (string, error) {
 		return err
 	})
 	return string(out), err
+}
+
+// settleTime is how long a program that was started takes to have something to do.
+const settleTime = 3 * time.Second
+
+// settle makes the program ready for changes. kube-proxy was seen to miss all changes for minutes after it had stood
+// still, so it is started anew and finds its rules there.
+func (x *proxy) settle(ctx context.Context) error {
+	if x.restarts {
+		if err := x.proc.kill(); err != nil {
+			return err
+		}
+		if err := x.launch(); err != nil {
+			return err
+		}
+		wait(ctx, settleTime)
+	}
+	return x.quiet(ctx)
 }
 
 // What counts as doing nothing: so much processor time in a second, or so much in each of some seconds in a row.
