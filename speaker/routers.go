@@ -28,6 +28,8 @@ const (
 	// goodbye bounds how long a speaker that ends goes on asking peers to prefer other
 	// nodes: the kubelet gives it 15 s in all.
 	goodbye = 8 * time.Second
+	// noticeTime is what a router has to notice that a connection has ended.
+	noticeTime = 500 * time.Millisecond
 	// shortGoodbye is the same for peers that would forget a speaker which only restarts.
 	shortGoodbye = 2 * time.Second
 )
@@ -78,9 +80,14 @@ type planned struct {
 // run loops until ctx ends, then says goodbye.
 func (p *peering) run(ctx context.Context) error {
 	p.started = time.Now()
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.guard(watching)
+	}()
+	stop := func() { cancel(); <-done }
 	defer stop()
-	go p.guard(watching)
 	slow := time.NewTicker(readAgain)
 	defer slow.Stop()
 	for {
@@ -89,7 +96,7 @@ func (p *peering) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return p.leave(context.WithoutCancel(ctx))
+			return p.leave(context.WithoutCancel(ctx), stop)
 		case <-p.bell:
 		case <-slow.C:
 		case <-p.soon():
@@ -204,12 +211,12 @@ func (p *peering) drain(w *World) {
 const longestDrain = time.Hour
 
 // leave ends the sessions: for good if this node goes away, else so that peers with graceful
-// restart keep the routes until the next speaker is there.
-func (p *peering) leave(ctx context.Context) error {
-	defer p.paths.Close() // after BGP: FRR would take a path that is switched off for a reason to drop the routes
+// restart keep the routes until the next speaker is there. BFD has to end then after BGP did, and before the next speaker:
+// FRR drops the routes if BFD ends while BGP is up, be it the old session or the new one.
+func (p *peering) leave(ctx context.Context, stopGuard func()) error {
 	w, err := p.world(ctx)
 	if err != nil {
-		return p.room.Leave()
+		return p.restart(ctx, stopGuard)
 	}
 	here, _ := w.node(p.node)
 	why := here.Leaving
@@ -220,9 +227,19 @@ func (p *peering) leave(ctx context.Context) error {
 		pause(ctx, wait)
 	}
 	if why != "" {
+		defer p.paths.Close()
 		return errors.Join(err, p.room.Close(why))
 	}
-	return errors.Join(err, p.room.Leave())
+	return errors.Join(err, p.restart(ctx, stopGuard))
+}
+
+// restart ends BGP without a word, gives the peers the time to notice, and ends BFD.
+func (p *peering) restart(ctx context.Context, stopGuard func()) error {
+	stopGuard()
+	err := p.room.Leave()
+	pause(ctx, noticeTime)
+	p.paths.Close()
+	return err
 }
 
 // part makes the plan ask those peers to prefer other nodes that will forget our routes when we

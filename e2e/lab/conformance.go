@@ -42,12 +42,14 @@ spec: {}
 `
 
 // parts lists what is run of the suite. Load balancers are tried from beyond the router, because a spec tells by a client's
-// address whether it lies among the nodes; with nodes that have no IPv6 address, because another puts one into a URL as
-// it is; and over BGP, because others want a Service with the policy Local to reach pods of several nodes.
+// address whether it lies among the nodes; and with nodes that have no IPv6 address, because another puts one into a URL as
+// it is. One wants a Service with the policy Local to reach pods of several nodes: only a router spreads connections so.
 func parts() []part {
+	const spread = "target all nodes with endpoints"
 	return []part{
 		{Name: "services", From: "control", Areas: `\[sig-network\]`, Not: `\[sig-network\] LoadBalancers`},
-		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Lab: settings{IPv4Nodes: true}, Apply: overBGP},
+		{Name: "loadbalancers", From: "remote", Areas: `\[sig-network\] LoadBalancers`, Not: spread, Lab: settings{IPv4Nodes: true}},
+		{Name: "routed", From: "remote", Areas: `\[sig-network\] LoadBalancers.* ` + spread, Lab: settings{IPv4Nodes: true}, Apply: overBGP},
 	}
 }
 
@@ -71,7 +73,7 @@ func parseConformance(args []string) (conformanceOptions, error) {
 	var o conformanceOptions
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.StringVar(&o.focus, "focus", "", "run only specs in whose names this `regexp` matches")
-	flags.StringVar(&o.part, "part", "", "run only this part: services or loadbalancers")
+	flags.StringVar(&o.part, "part", "", "run only this part: services, loadbalancers or routed")
 	flags.StringVar(&o.kubeProxy, "kube-proxy", "", "let kube-proxy forward in this `mode` instead of Fairlead, to compare")
 	flags.BoolVar(&o.exceptions, "exceptions", false, "run also the specs that are known to fail; they still count as exceptions")
 	small := flags.Bool("sample", false, "run only a few specs that are quick and tell a lot")
@@ -89,7 +91,7 @@ func parseConformance(args []string) (conformanceOptions, error) {
 		return o, fmt.Errorf("--kube-proxy=%s: write nftables or iptables", o.kubeProxy)
 	}
 	if o.part != "" && !slices.ContainsFunc(parts(), func(p part) bool { return p.Name == o.part }) {
-		return o, fmt.Errorf("--part=%s: write services or loadbalancers", o.part)
+		return o, fmt.Errorf("--part=%s: write services, loadbalancers or routed", o.part)
 	}
 	return o, nil
 }
@@ -119,7 +121,9 @@ func (l lab) conformance(ctx context.Context, o conformanceOptions, p *progress)
 			return err
 		}
 		p.printf("%7s  run the part %q from %s; all it says: %s\n", p.total(), part.Name, part.From, l.suiteLog(part))
-		results, err := l.withZones(ctx, func() ([]result, error) { return l.runSuite(ctx, part, o, bin, p) })
+		results, err := l.withManifests(ctx, part.Apply, func() ([]result, error) {
+			return l.withZones(ctx, func() ([]result, error) { return l.runSuite(ctx, part, o, bin, p) })
+		})
 		if err != nil {
 			return err
 		}
@@ -145,11 +149,6 @@ func (l lab) prepareSuite(ctx context.Context, part part, images []string, p *pr
 	if err != nil {
 		return err
 	}
-	if part.Apply != "" {
-		if _, err := l.kubectlOf(ctx, d.settings, part.Apply, "apply", "-f", "-"); err != nil {
-			return err
-		}
-	}
 	if d.noted("suite") == suiteRecipe {
 		return nil
 	}
@@ -171,6 +170,23 @@ func (l lab) withZones(ctx context.Context, run func() ([]result, error)) ([]res
 		err = errors.Join(err, l.setZone(context.WithoutCancel(ctx), n, n.Zone))
 	}
 	return results, err
+}
+
+// withManifests runs the specs while the manifests are applied.
+func (l lab) withManifests(ctx context.Context, manifests string, run func() ([]result, error)) ([]result, error) {
+	if manifests == "" {
+		return run()
+	}
+	s, err := l.loadSettings()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.kubectlOf(ctx, s, manifests, "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	results, err := run()
+	_, gone := l.kubectlOf(context.WithoutCancel(ctx), s, manifests, "delete", "-f", "-")
+	return results, errors.Join(err, gone)
 }
 
 func (l lab) setZone(ctx context.Context, n host, zone string) error {

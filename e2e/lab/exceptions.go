@@ -11,6 +11,7 @@ func exceptions() []exception {
 		{Spec: `pods with same hostPort|CLOSE_WAIT timeout`, Reason: "ports of a node for a pod are the network plugin's; the lab's has none"},
 		{Spec: `should run iperf2`, Reason: "reads what a newer iperf prints than Debian has"},
 		{Spec: `Internet connection`, Reason: "the lab has no internet"},
+		{Spec: `switch session affinity for LoadBalancer service with Local`, Reason: "wants affinity across nodes and, without it, pods of several nodes: the load balancer before the nodes would have to know about affinity"},
 		{Spec: `cleanup finalizer`, Reason: "waits for a finalizer that cloud controllers set: it would make Services undeletable once Fairlead is uninstalled"},
 	}
 }

@@ -45,7 +45,7 @@ const usage = `usage: go run ./e2e/lab COMMAND
   whohas HOST ADDRESS                   ask the host's LAN who answers for an address, and show every one that does
   failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
-  conformance [--focus REGEXP] [--part services|loadbalancers] [--sample] [--exceptions] [--kube-proxy=nftables|iptables]
+  conformance [--focus REGEXP] [--part services|loadbalancers|routed] [--sample] [--exceptions] [--kube-proxy=nftables|iptables]
                                         [--procs N] make the lab, install Fairlead and run Kubernetes' own networking suite
 `
 
