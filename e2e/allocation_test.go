@@ -18,8 +18,14 @@ import (
 
 var benchServices = flag.Int("services", 500, "Services that BenchmarkAllocation creates")
 
-// benchNamespace holds what the benchmark makes, so that it can be deleted at once.
-const benchNamespace = "allocation"
+// benchNamespace returns the namespace of what one measurement makes, so that it can be deleted at once. Each has a name of
+// its own: in a namespace made again soon after it was deleted every creation costs the API server one request more.
+func benchNamespace(class string) string {
+	if class == "" {
+		return "allocation-controller"
+	}
+	return "allocation-bare"
+}
 
 // clientsAtOnce is how many requests the benchmark has under way: of creations, and of the bare client's patches.
 const clientsAtOnce = 16
@@ -85,7 +91,7 @@ func bare(b *testing.B) float64 {
 // leaves them to the controller.
 func measureAllocation(b *testing.B, class string, patch func(context.Context, *corev1.Service) error) float64 {
 	b.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: benchNamespace}}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: benchNamespace(class)}}
 	if err := cluster.Create(b.Context(), namespace); err != nil {
 		b.Fatal(err)
 	}
@@ -96,7 +102,7 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 	for i := range *benchServices {
 		group.Go(func() error {
 			svc := newService(fmt.Sprintf("s%05d", i), map[string]string{"fairlead.dev/address-pool": "allocation"})
-			svc.Namespace, svc.Spec.Selector = benchNamespace, nil
+			svc.Namespace, svc.Spec.Selector = namespace.Name, nil
 			svc.Spec.AllocateLoadBalancerNodePorts = new(bool) // there are only 2,768 node ports
 			if class != "" {
 				svc.Spec.LoadBalancerClass = &class
@@ -111,7 +117,7 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 		b.Fatal(err)
 	}
 	created := time.Since(began)
-	waitAllocated(b)
+	waitAllocated(b, namespace.Name)
 	took := time.Since(began)
 	b.Logf("%d Services, class %q: created after %.1f s, all have an address after %.1f s, load %s\n        %s",
 		*benchServices, class, created.Seconds(), took.Seconds(), load(b), meter(b).since(before))
@@ -120,13 +126,13 @@ func measureAllocation(b *testing.B, class string, patch func(context.Context, *
 }
 
 // waitAllocated waits until every Service has an address, and checks that no two have the same.
-func waitAllocated(b *testing.B) {
+func waitAllocated(b *testing.B, namespace string) {
 	b.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var list corev1.ServiceList
-		if err := cluster.List(b.Context(), &list, client.InNamespace(benchNamespace)); err != nil {
+		if err := cluster.List(b.Context(), &list, client.InNamespace(namespace)); err != nil {
 			b.Fatal(err)
 		}
 		seen := map[string]bool{}

@@ -250,6 +250,7 @@ func (h *history) decide(t *rapid.T, writes int) {
 	for _, g := range grants {
 		h.checkStays(t, g)
 		h.checkNew(t, c, g)
+		h.checkCool(t, c, g, grants)
 	}
 	for i, at := range rapid.Permutation(indices(len(grants))).Draw(t, "writes") {
 		if i < writes {
@@ -329,10 +330,20 @@ func (h *history) checkNew(t *rapid.T, c config.Config, g Grant) {
 		case !reserved && !named && pool.AvoidBuggy && config.Buggy(addr):
 			t.Fatalf("%s got %s of %s, which avoids it", g.Service, addr, pool.Name)
 		}
-		for _, r := range h.released {
-			if r.Addr == addr && r.Service != g.Service && h.now.Before(r.At.Add(pool.Cooldown)) && !h.heldSince(r) {
-				t.Fatalf("%s got %s, which %s gave back at %s", g.Service, addr, r.Service, r.At)
-			}
+	}
+}
+
+// checkCool asserts that an address which was given back is not handed to another Service during its cooldown, unless
+// the one that gave it back has it again and shares it.
+func (h *history) checkCool(t *rapid.T, c config.Config, g Grant, all []Grant) {
+	for _, r := range h.released {
+		if r.Service == g.Service || !slices.Contains(g.Addrs, r.Addr) || slices.Contains(h.services[g.Service].Held, r.Addr) {
+			continue
+		}
+		in, _ := c.PoolOf(r.Addr)
+		back := slices.ContainsFunc(all, func(other Grant) bool { return other.Service == r.Service && slices.Contains(other.Addrs, r.Addr) })
+		if h.now.Before(r.At.Add(c.Pools[in].Cooldown)) && !back && !h.heldSince(r) {
+			t.Fatalf("%s got %s, which %s gave back at %s", g.Service, r.Addr, r.Service, r.At)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -73,13 +74,9 @@ func (b *bench) packets(ctx context.Context) (traffic, error) {
 		return t, err
 	}
 	all := b.ways()
-	flows := map[string]*flow{}
-	for _, w := range all {
-		f, err := w.establish()
-		if err != nil {
-			return t, fmt.Errorf("%s: %w", w.key(), err)
-		}
-		flows[w.key()] = f
+	flows, err := b.establish(all)
+	if err != nil {
+		return t, err
 	}
 	for round := range b.rounds {
 		if err := b.round(ctx, round, all, flows, t); err != nil {
@@ -87,6 +84,27 @@ func (b *bench) packets(ctx context.Context) (traffic, error) {
 		}
 	}
 	return t, nil
+}
+
+// establish makes a flow each way. After that no endpoint reads any more.
+func (b *bench) establish(all []way) (map[string]*flow, error) {
+	var silence []func() error
+	for _, s := range []*side{b.bare, b.one, b.kubeProxy.side, b.fairlead.side} {
+		silence = append(silence, s.answering())
+	}
+	flows := map[string]*flow{}
+	var err error
+	for _, w := range all {
+		f, failed := w.establish()
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", w.key(), failed))
+		}
+		flows[w.key()] = f
+	}
+	for _, s := range silence {
+		err = errors.Join(err, s())
+	}
+	return flows, err
 }
 
 // How much is done of each in a round.

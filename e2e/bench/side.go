@@ -22,6 +22,7 @@ type side struct {
 	name                    string
 	number                  int
 	client, node, pod, pods netns.NsHandle
+	datagrams               []int // the endpoints' UDP sockets
 }
 
 const (

@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// echo is what the endpoints answer to; any other datagram they swallow.
-const echo = "echo"
+// The endpoints answer to echo; after stop they do not even read any more: what comes then fills a buffer and is dropped
+// there, and no packet's time has in it that somebody was woken.
+const echo, stop = "echo", "stop"
 
-// serve makes the side's endpoints answer: TCP is accepted and closed, UDP as said above. It ends with this program.
+// serve makes the side's endpoints listen: TCP is accepted and closed, for UDP see answering. It ends with this program.
 func (s *side) serve() error {
 	for i := range realEndpoints {
 		to := netip.AddrPortFrom(netip.MustParseAddr(realEndpoint(i)), probePort)
@@ -31,8 +33,8 @@ func (s *side) serve() error {
 			if err != nil {
 				return err
 			}
+			s.datagrams = append(s.datagrams, datagrams)
 			go accept(listener)
-			go answer(datagrams)
 			return nil
 		})
 		if err != nil {
@@ -63,11 +65,40 @@ func accept(listener int) {
 	}
 }
 
-func answer(fd int) {
+// answering makes the endpoints answer datagrams until the returned function is called.
+func (s *side) answering() (silence func() error) {
+	group := errgroup.Group{}
+	for _, fd := range s.datagrams {
+		group.Go(func() error { return answer(fd) })
+	}
+	return func() error {
+		err := in(s.pods, func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			for i := range realEndpoints {
+				to := netip.AddrPortFrom(netip.MustParseAddr(realEndpoint(i)), probePort)
+				err = errors.Join(err, unix.Sendto(fd, []byte(stop), 0, sockaddr(to)))
+			}
+			return err
+		})
+		return errors.Join(err, group.Wait())
+	}
+}
+
+func answer(fd int) error {
 	buf := make([]byte, 64)
 	for {
 		n, from, err := unix.Recvfrom(fd, buf, 0)
-		if err == nil && string(buf[:n]) == echo {
+		if err != nil {
+			return fmt.Errorf("read datagrams: %w", err)
+		}
+		switch string(buf[:n]) {
+		case stop:
+			return nil
+		case echo:
 			_ = unix.Sendto(fd, buf[:n], 0, from)
 		}
 	}

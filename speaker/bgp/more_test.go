@@ -28,13 +28,22 @@ func TestMultihop(t *testing.T) {
 	untilFRR(t, router, "192.0.2.10/32", `via 10.9.0.1 aspath "64512"`)
 }
 
-// GTSM refuses a peer that is further away than it may be.
+// GTSM refuses packets that crossed a router, and takes them if the peer may be that far away: the same packets, told by
+// their TTL alone.
 func TestGTSMRefuses(t *testing.T) {
-	startFRR(t, 64513, external) // its packets have TTL 1
+	router := startFRR(t, 64513, strings.ReplaceAll(external, "remote-as 64512\n", "remote-as 64512\n neighbor 10.9.0.1 ttl-security hops 2\n"))
+	router.Run("nft", "add table ip hop; add chain ip hop out { type filter hook output priority 0; }; add rule ip hop out tcp sport 179 ip ttl set 254")
 	room, peer := newRoom(t), basic()
 	peer.TTLSecurity = 1
 	apply(t, room, peer, v4())
-	untilError(t, room, "as if the peer were more hops away than 1 or had no TTL security")
+	untilError(t, room, "no answer")
+	if p := room.Report().Peers[0]; p.Established != 0 {
+		t.Errorf("the session came up although the peer's packets crossed a router: %+v", p)
+	}
+	peer.TTLSecurity = 2
+	apply(t, room, peer, v4())
+	untilEstablished(t, room)
+	untilFRR(t, router, "192.0.2.10/32", `via 10.9.0.1 aspath "64512"`)
 }
 
 // BIRD, too, keeps the routes over a restart.
