@@ -31,7 +31,7 @@ lab-down: ## Remove the lab
 
 .PHONY: test
 test: tools ## Run every test: unit, real kernel, and end to end on the lab (needs root)
-	go test ./...
+	go test -timeout=30m ./...
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need neither root nor a cluster (under a minute)
