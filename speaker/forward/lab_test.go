@@ -152,6 +152,10 @@ func (l *lab) wire() {
 	}
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		l.sysctl(ns, "ipv4/ip_forward", "1")
+		// The kernel bounds how many ICMP errors a host gets in a second, and counts redirects among them: one of those,
+		// about a packet that left as it came, would keep back the refusal of the next.
+		l.sysctl(ns, "ipv4/icmp_ratelimit", "0")
+		l.sysctl(ns, "ipv6/icmp/ratelimit", "0")
 		l.sysctl(ns, "ipv6/conf/all/forwarding", "1")
 	}
 	l.bridge("br0")
