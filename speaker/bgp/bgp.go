@@ -64,7 +64,8 @@ func (r *Room) Apply(ctx context.Context, want Wish) (Report, error) {
 	for i, err := range errs {
 		if err != nil {
 			words := cease(wire.BGP_ERROR_SUB_OUT_OF_RESOURCES, "the speaker could not keep the session")
-			err = errors.Join(err, r.end(changes[i].Key, words)) // what it knows is unknown now
+			_, ending := r.end(changes[i].Key, words) // what it knows is unknown now
+			err = errors.Join(err, ending)
 			errs[i] = fmt.Errorf("%s session %s: %w", changes[i].Action, changes[i].Key, err)
 			reached.forget(changes[i].Key)
 		}
@@ -105,11 +106,11 @@ func (r *Room) replace(change Change, all []Route) error {
 	if change.Action != Close {
 		words = cease(wire.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE, "the peer's settings changed")
 	}
-	err := r.end(change.Key, words)
+	last, err := r.end(change.Key, words)
 	if change.Action == Close {
 		return err
 	}
-	s, err := r.newSession(change.Peer, all)
+	s, err := r.newSession(change.Peer, all, last)
 	if err != nil {
 		return err
 	}
@@ -128,20 +129,20 @@ func (r *Room) takeSpeaker() *speaker {
 	return newSpeaker()
 }
 
-func (r *Room) end(key string, words *objection) error {
+// end ends a session, if there is one, and returns what is closed when its last connection is; nil for nothing.
+func (r *Room) end(key string, words *objection) (<-chan struct{}, error) {
 	s := r.session(key)
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	r.mu.Lock()
 	delete(r.sessions, key)
 	r.mu.Unlock()
-	sp, err := s.end(r.life, words)
-	if err != nil {
-		return fmt.Errorf("stop its server: %w", err)
+	if err := s.end(r.life, words); err != nil {
+		return s.last, fmt.Errorf("stop its server: %w", err)
 	}
-	r.spare = append(r.spare, sp)
-	return nil
+	r.spare = append(r.spare, s.speaker)
+	return s.last, nil
 }
 
 func (r *Room) session(key string) *session {
@@ -175,7 +176,8 @@ func (r *Room) endAll(words *objection) error {
 	defer r.applying.Unlock()
 	var errs []error
 	for _, p := range r.have.Peers {
-		errs = append(errs, r.end(p.Key, words))
+		_, err := r.end(p.Key, words)
+		errs = append(errs, err)
 	}
 	r.have = Wish{}
 	return errors.Join(errs...)

@@ -29,7 +29,8 @@ type session struct {
 	speaker *speaker
 	cancel  context.CancelFunc
 	done    chan struct{}
-	wake    chan struct{} // the settings changed, or the session shall end its pause
+	wake    chan struct{}   // the settings changed, or the session shall end its pause
+	last    <-chan struct{} // closed when the connection before is; run's own
 
 	mu       sync.Mutex
 	peer     Peer
@@ -43,7 +44,7 @@ type session struct {
 
 // newSession starts the server and the session's goroutine, which must know the routes before
 // it connects: what it learns later comes after the End-of-RIB marker.
-func (r *Room) newSession(p Peer, routes []Route) (*session, error) {
+func (r *Room) newSession(p Peer, routes []Route, last <-chan struct{}) (*session, error) {
 	sp := r.takeSpeaker()
 	if err := sp.start(r.life, p); err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (r *Room) newSession(p Peer, routes []Route) (*session, error) {
 	ctx, cancel := context.WithCancel(r.life)
 	s := &session{
 		log: r.log.With("peer", p.Key), ring: r.ring, speaker: sp, cancel: cancel,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p, routes: routes,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), last: last, peer: p, routes: routes,
 		report: PeerReport{Key: p.Key, Address: p.Address, ASN: p.PeerASN, State: Idle, Since: time.Now()},
 	}
 	go s.run(ctx)
@@ -98,11 +99,23 @@ func (s *session) live(ctx context.Context) error {
 		address = found
 	}
 	s.enter(Connect, fmt.Sprintf("connecting to %s", address))
+	s.afterLast(ctx)
 	conn, err := p.dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	return s.talk(ctx, p, conn)
+}
+
+// afterLast waits until the connection before is closed at both ends, which takes a second at most.
+func (s *session) afterLast(ctx context.Context) {
+	if s.last == nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.last:
+	}
 }
 
 // talk runs the session on a connection. Routes go into gobgp's table before the peer
@@ -119,9 +132,10 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
 		_ = conn.Close()
 		return errors.Join(err, s.speaker.disconnect(ctx))
 	}
-	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed}
+	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed, gone: make(chan struct{})}
+	s.last = c.gone
 	if !s.adopt(ctx, c) {
-		c.close()
+		c.halt()
 	}
 	err = p.suspect(c.run(), c)
 	s.orphan(c)
@@ -245,10 +259,11 @@ func (s *session) drop(words *objection) {
 	}
 }
 
-// end ends the session for good, with these words or none, and returns the server.
-func (s *session) end(ctx context.Context, words *objection) (*speaker, error) {
+// end ends the session for good, with these words or none. The server is free then; the connection may still
+// be waiting for the peer to close it, too.
+func (s *session) end(ctx context.Context, words *objection) error {
 	s.cancel()
 	s.drop(words)
 	<-s.done
-	return s.speaker, s.speaker.stop(ctx)
+	return s.speaker.stop(ctx)
 }
