@@ -96,10 +96,6 @@ func (st *state) setStatic(s Static) {
 		for _, c := range staticChains(f, s) {
 			st.setChain(f, c)
 		}
-		if _, exists := st.tables[f].chains["forward"]; exists && !s.DropInvalid {
-			delete(st.tables[f].chains, "forward")
-			st.plan.gone = append(st.plan.gone, chainRef{f, "forward"})
-		}
 		for k := uint32(1); first && k <= spareSlots; k++ {
 			st.follow(f, class{stage: plain, slots: k})
 		}
