@@ -126,4 +126,7 @@ func (p *peering) join(ctx context.Context, w World) {
 		p.log.Info("connections that routers lead here are looked for at other nodes, too", "addresses", len(next))
 	}
 	p.joined, p.joinedAt = next, w.Now
+	if some := len(next) > 0; p.spreads.Swap(some) != some {
+		p.spread()
+	}
 }

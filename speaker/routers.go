@@ -73,6 +73,8 @@ type peering struct {
 	rings    *nft.Relays // nil where the kernel has no nftables: then nobody forwards by them either
 	joined   map[netip.Addr]netip.Addr
 	joinedAt time.Time
+	spreads  atomic.Bool // whether there are any
+	spread   func()      // called when that changes
 }
 
 // planned is what the loop last wished, for the guard.

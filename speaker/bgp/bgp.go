@@ -21,6 +21,7 @@ type Room struct {
 	applying sync.Mutex // one Apply at a time
 	have     Wish
 	spare    []*speaker // servers without a session, to be used again
+	doors    map[door]*listener
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -29,7 +30,7 @@ type Room struct {
 // New returns a room without sessions. When the context is done, sessions end without a
 // word, like those of a process that dies; see Close and Leave for better ways.
 func New(ctx context.Context, log *slog.Logger) *Room {
-	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), sessions: map[string]*session{}}
+	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), doors: map[door]*listener{}, sessions: map[string]*session{}}
 }
 
 // Bell rings when a session came up, settled, went down or failed in a new way.
@@ -70,6 +71,7 @@ func (r *Room) Apply(ctx context.Context, want Wish) (Report, error) {
 			reached.forget(changes[i].Key)
 		}
 	}
+	r.listen(want.Peers)
 	r.have = reached
 	return r.Report(), errors.Join(errs...)
 }
@@ -175,6 +177,7 @@ func (r *Room) endAll(words *objection) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	var errs []error
+	r.listen(nil)
 	for _, p := range r.have.Peers {
 		_, err := r.end(p.Key, words)
 		errs = append(errs, err)

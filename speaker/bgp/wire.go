@@ -26,6 +26,8 @@ type connection struct {
 	changed func(State)
 	// gone is closed when the peer's connection is.
 	gone chan struct{}
+	// introduced is closed when the peer's OPEN has come.
+	introduced chan struct{}
 
 	writing sync.Mutex // whole messages to the peer
 
@@ -91,7 +93,7 @@ func (c *connection) halt() {
 	c.mu.Lock()
 	c.halted = true
 	c.mu.Unlock()
-	_ = c.peer.SetDeadline(time.Unix(1, 0)) // as above
+	_ = c.peer.SetDeadline(time.Now().Add(-time.Second)) // as above
 	c.gobgp.Close()
 }
 
@@ -193,6 +195,9 @@ func (c *connection) heard(f filter) {
 	before := c.phase
 	c.theirs, c.ignored, c.phase = f.open, f.ignored, f.phase
 	c.mu.Unlock()
+	if before == waitsForOpen && f.phase != before {
+		close(c.introduced)
+	}
 	if f.phase != before {
 		c.await(map[phase]string{waitsForKeepalive: "KEEPALIVE"}[f.phase])
 	}

@@ -98,15 +98,21 @@ func staticChains(f family, s Static) []chain {
 			{why: "an endpoint reached itself", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), f.lookupPair(hairpin), masquerade())},
 		}},
 	}
-	return append(chains, unknownChains(f, s)...)
+	if s.DropInvalid || s.Spread {
+		chains = append(chains, unknownChains(f, s)...)
+	}
+	return chains
 }
 
 // unknownChains are for packets that conntrack knows no connection of and that pass no NAT hook: it takes no FIN and no RST
 // for the beginning of one.
 func unknownChains(f family, s Static) []chain {
-	unknown := []rule{
-		{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
-		{why: "a router would send it back here", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), drop())},
+	var unknown []rule
+	if s.Spread {
+		unknown = []rule{
+			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
+			{why: "a router would send it back here", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), drop())},
+		}
 	}
 	if s.DropInvalid {
 		unknown = append(unknown, rule{why: "would leave with the pod's own address", exprs: slices.Concat(f.inSet(f.saddr(), podCIDRs), drop())})
@@ -114,7 +120,7 @@ func unknownChains(f family, s Static) []chain {
 	return []chain{
 		{name: "unknown", rules: unknown},
 		{name: "forward", hook: &hook{"filter", unix.NF_INET_FORWARD, filter}, rules: []rule{
-			{why: "of no connection", exprs: slices.Concat(ctBit(expr.CtKeySTATE, ctStateInvalid), jump(expr.VerdictGoto, "unknown"))},
+			{why: "of no connection", exprs: slices.Concat(ctInvalid(), jump(expr.VerdictGoto, "unknown"))},
 		}},
 	}
 }

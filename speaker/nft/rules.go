@@ -147,6 +147,14 @@ func ctBit(key expr.CtKey, bit uint32) []expr.Any {
 	}
 }
 
+// ctInvalid is "ct state == invalid": a packet has one state, and every packet is asked.
+func ctInvalid() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: native32(ctStateInvalid)},
+	}
+}
+
 func l4proto(p byte) []expr.Any {
 	return []expr.Any{loadProto(reg1), &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{p}}}
 }
