@@ -43,7 +43,7 @@ func (s *session) reach(ctx context.Context, p Peer) (*net.TCPConn, bool, error)
 	case conn := <-s.offers:
 		cancel()
 		if r := <-dialed; r.err == nil {
-			r.conn.Close()
+			_ = r.conn.Close()
 		}
 		return conn, true, p.tune(conn)
 	}
@@ -65,14 +65,14 @@ func (s *session) referee(c *connection, theirs bool, stop <-chan struct{}) {
 		}
 		if !theirs && c.yields() {
 			if !s.offer(second) {
-				second.Close()
+				_ = second.Close()
 			}
 			c.leave(cease(wire.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION, "the peer opened a connection, too, and its router ID is higher"))
 			return
 		}
 		refusal := &connection{peer: second}
 		refusal.tell(cease(wire.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION, "there is another connection"))
-		second.Close()
+		_ = second.Close()
 	}
 }
 

@@ -126,7 +126,7 @@ func (p Peer) tune(conn *net.TCPConn) error {
 		err = errors.Join(outer, err)
 	}
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return fmt.Errorf("take the peer's connection: %w", err)
 	}
 	return nil

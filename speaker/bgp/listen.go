@@ -175,7 +175,7 @@ func (l *listener) accept(r *Room, d door) {
 		}
 		if s := r.expects(d, conn); s == nil || !s.offer(conn) {
 			r.log.Debug("turned away a connection", slog.String("from", conn.RemoteAddr().String()))
-			conn.Close()
+			_ = conn.Close()
 		}
 	}
 }

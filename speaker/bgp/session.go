@@ -294,7 +294,7 @@ func (s *session) end(ctx context.Context, words *objection) error {
 	<-s.done
 	select {
 	case late := <-s.offers:
-		late.Close()
+		_ = late.Close()
 	default:
 	}
 	return s.speaker.stop(ctx)
