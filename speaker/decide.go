@@ -187,6 +187,11 @@ func (w World) keep(answer config.L2Answer, found []elect.Candidate) bool {
 	return false
 }
 
+// timed tells whether time alone may change a decision.
+func (w World) timed() bool {
+	return slices.ContainsFunc(w.Config.L2, func(a config.L2) bool { return a.Failback == v1beta1.FailbackAfter })
+}
+
 // candidates are the nodes that can have all of some addresses, sorted by name.
 func candidates(w World, nominations map[netip.Addr]nomination, addresses []netip.Addr) []elect.Candidate {
 	var found []elect.Candidate

@@ -7,11 +7,12 @@ import (
 )
 
 const (
-	// announceRest and forwardRest are how many times as long as a round took the next one waits for more changes: the
-	// many Services of a storm are then a few rounds, and rounds never take more than a tenth or a quarter of a core.
-	announceRest, forwardRest = 9, 3
-	// announceRestMost and forwardRestMost bound that wait.
-	announceRestMost, forwardRestMost = 500 * time.Millisecond, 50 * time.Millisecond
+	// announceRest, peersRest and forwardRest are how many times as long as a round took the next one waits for more
+	// changes: the many Services of a storm are then a few rounds, and rounds never take more than a twentieth, a tenth or a
+	// quarter of a core.
+	announceRest, peersRest, forwardRest = 19, 9, 3
+	// announceRestMost, peersRestMost and forwardRestMost bound that wait.
+	announceRestMost, peersRestMost, forwardRestMost = 500 * time.Millisecond, 200 * time.Millisecond, 50 * time.Millisecond
 	// statusRest is the same for writes of the Speaker object, which cost the API server more than us.
 	statusRest, statusRestMost = 9, 2 * time.Second
 )
@@ -24,18 +25,20 @@ func rest(took time.Duration, times int, most time.Duration) time.Duration {
 // pace passes rings on to a loop, but not before the loop has rested. A first ring after a quiet time passes at once.
 // Whatever cannot wait rings the loop itself.
 type pace struct {
-	bell chan struct{} // to ring
-	to   chan<- struct{}
-	next atomic.Pointer[time.Time] // when the loop has rested
+	bell  chan struct{} // to ring
+	to    chan<- struct{}
+	times int                       // how many times as long as a round took the loop rests
+	most  time.Duration             // but no longer
+	next  atomic.Pointer[time.Time] // when the loop has rested
 }
 
-func newPace(to chan<- struct{}) *pace {
-	return &pace{bell: make(chan struct{}, 1), to: to}
+func newPace(to chan<- struct{}, times int, most time.Duration) *pace {
+	return &pace{bell: make(chan struct{}, 1), to: to, times: times, most: most}
 }
 
 // worked tells that a round of the loop has just ended.
 func (p *pace) worked(took time.Duration) {
-	next := time.Now().Add(rest(took, announceRest, announceRestMost))
+	next := time.Now().Add(rest(took, p.times, p.most))
 	p.next.Store(&next)
 }
 

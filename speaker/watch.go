@@ -36,10 +36,13 @@ type bells struct {
 	links     chan struct{} // this node's links and addresses
 	announce  chan struct{} // what the announcements by Layer 2 depend on
 	peers     chan struct{} // what the routes depend on
+	// outdated is called before announce or peers is rung for an object.
+	outdated func()
 }
 
 // configured rings for a change of what users wrote about announcing.
 func (b bells) configured(client.Object) {
+	b.outdated()
 	ring(b.announce)
 	ring(b.peers)
 }
@@ -100,9 +103,9 @@ func serviceOf(slice client.Object) string {
 
 // watchAll starts the watches of what every API server serves and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
-	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
+	world := func(o client.Object) { ring(b.world); b.configured(o) }
 	announce := b.configured
-	layer2 := func(client.Object) { ring(b.announce) }
+	layer2 := func(client.Object) { b.outdated(); ring(b.announce) }
 	watches := []watched{
 		{&corev1.Service{}, func(o client.Object) {
 			key := client.ObjectKeyFromObject(o).String()
