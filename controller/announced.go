@@ -21,6 +21,7 @@ type announcers struct {
 	byAddr   map[netip.Addr]announcer
 	routed   routed
 	problems map[string][]string // by object
+	urgent   map[string]bool     // objects with a problem that no waiting will solve
 	contests map[string][]string // those of them that say another host uses an address, by object
 }
 
@@ -34,7 +35,7 @@ type announcer struct {
 func readAnnouncers(speakers []v1beta1.Speaker, silent map[string]bool) announcers {
 	a := announcers{
 		speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, routed: readRouted(speakers, silent),
-		problems: map[string][]string{}, contests: map[string][]string{},
+		problems: map[string][]string{}, urgent: map[string]bool{}, contests: map[string][]string{},
 	}
 	for _, speaker := range speakers {
 		for _, announced := range speaker.Status.Addresses {
@@ -53,6 +54,9 @@ func readAnnouncers(speakers []v1beta1.Speaker, silent map[string]bool) announce
 		for _, problem := range speaker.Status.Problems {
 			text := speaker.Name + ": " + cmp.Or(problem.Message, problem.Reason)
 			a.problems[problem.Object] = append(a.problems[problem.Object], text)
+			if problem.Reason != v1beta1.ReasonNoLocalEndpoint && problem.Reason != v1beta1.ReasonNoEndpoints {
+				a.urgent[problem.Object] = true // pods of a new Service take their time
+			}
 			if problem.Reason == v1beta1.ReasonAddressConflict {
 				a.contests[problem.Object] = append(a.contests[problem.Object], text)
 			}
@@ -93,7 +97,7 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 		condition.Status = metav1.ConditionFalse
 		condition.Reason, condition.Message = a.nobody(e, missing, by)
 	}
-	if condition.Status == metav1.ConditionFalse && len(a.problemsOf(e)) == 0 && impatience(e, now) < patience {
+	if condition.Status == metav1.ConditionFalse && !a.urgent["service/"+e.claim.Service.String()] && impatience(e, now) < patience {
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionUnknown, v1beta1.ReasonPending, "waiting for a node to announce "+strings.Join(missing, ", ")
 	}
 	return condition, true

@@ -24,8 +24,8 @@ const settleTime = 3 * time.Second
 
 // announceState is what the announcing loop reached, for status.
 type announceState struct {
-	Verdicts  []Verdict
 	Held      []hold
+	Nobody    []problem // what no node announces, with why this one cannot: sorted
 	Refused   []refused
 	Contested []refused // addresses that are announced although another host uses them, too
 	Moves     moves
@@ -138,7 +138,7 @@ func (a *announcing) round(ctx context.Context) error {
 	contests := contested(reached.States, verdicts, w, now)
 	a.cryContested(ctx, contests)
 	state := announceState{
-		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
+		Held: todo.Hold, Nobody: a.last.nobody, Refused: slices.Collect(maps.Values(a.no)),
 		Contested: contests, Moves: a.moves, Relays: len(a.passed),
 		States: reached.States, Wire: reached.Links, Members: found, Links: all,
 	}

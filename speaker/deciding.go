@@ -18,6 +18,7 @@ type decided struct {
 	found    []members.Member
 	members  []Member // what found means
 	verdicts []Verdict
+	nobody   []problem
 	any      bool // whether anything was decided yet
 }
 
@@ -65,6 +66,7 @@ func sameMember(a, b members.Member) bool {
 func (a *announcing) verdicts(w World) []Verdict {
 	if !a.last.any || w.timed() {
 		a.last.verdicts, a.last.any = Decide(w), true
+		a.last.nobody = nobodyProblems(a.last.verdicts)
 	}
 	return a.last.verdicts
 }
