@@ -123,7 +123,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(rest(time.Since(began), forwardRest, forwardRestMost), roundEvery-time.Since(began))):
+		case <-time.After(max(forwardTempo().rest(time.Since(began)), roundEvery-time.Since(began))):
 		}
 		var retry <-chan time.Time
 		if f.wait > 0 {

@@ -310,7 +310,7 @@ func (s *speaker) forwarding() *forwarding {
 }
 
 func (s *speaker) announcing() *announcing {
-	s.paces.announce = newPace(s.bells.announce, announceRest, announceRestMost)
+	s.paces.announce = newPace(s.bells.announce, announceTempo())
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
@@ -324,7 +324,7 @@ func (s *speaker) announcing() *announcing {
 func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
 	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
-	s.paces.peers = newPace(s.bells.peers, peersRest, peersRestMost)
+	s.paces.peers = newPace(s.bells.peers, peersTempo())
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
