@@ -219,12 +219,16 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	if err := indexCache(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
+	stored, err := storedServices(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
 	o := s.options
 	read := &reader{
 		client: mgr.GetCache(), addressed: s.bells.addressed, node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: links.Snapshot, ignoreExclude: o.ignoreExclude,
-		answerEcho: o.answerEcho, kinds: &s.kinds,
+		answerEcho: o.answerEcho, kinds: &s.kinds, stored: stored,
 	}
 	f.read, status.client = read, mgr.GetClient()
 	secrets := mgr.GetAPIReader()
