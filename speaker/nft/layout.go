@@ -92,14 +92,14 @@ func staticChains(f family, s Static) []chain {
 			{why: "first packets from this node", exprs: jump(expr.VerdictJump, "services")},
 		}},
 		{name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, srcnat}, rules: []rule{
-			{why: "the token has served", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), clearPriority())},
+			{why: "the token has served", exprs: slices.Concat(hasTarget(), ctBit(expr.CtKeySTATUS, ctStatusDNAT), clearPriority())},
 			{why: "marked for it", exprs: slices.Concat(markIsSet(mark), flipMark(mark), masquerade())},
-			{why: "an endpoint reached itself", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), f.lookupPair(hairpin), masquerade())},
+			{why: "an endpoint reached itself", exprs: slices.Concat(f.lookupPair(hairpin), ctBit(expr.CtKeySTATUS, ctStatusDNAT), masquerade())},
 		}},
 	}
 	if s.DropInvalid {
 		chains = append(chains, chain{name: "forward", hook: &hook{"filter", unix.NF_INET_FORWARD, filter}, rules: []rule{
-			{why: "would leave with the pod's own address", exprs: slices.Concat(ctBit(expr.CtKeySTATE, ctStateInvalid), f.inSet(f.saddr(), podCIDRs), drop())},
+			{why: "would leave with the pod's own address", exprs: slices.Concat(ctInvalid(), f.inSet(f.saddr(), podCIDRs), drop())},
 		}})
 	}
 	return chains
@@ -132,16 +132,18 @@ func memoryChains() []chain {
 
 // classChain is the chain of a class. memory is the number of the class that
 // remembers, for sticky classes.
-func classChain(f family, c class, mark uint32, memory uint16) chain {
+func classChain(f family, c class, s Static, memory uint16) chain {
 	out := chain{name: c.chain()}
 	next, hasNext := c.behind()
 	switch {
 	case c.guarded:
 		out.rules = []rule{{why: "not in loadBalancerSourceRanges", exprs: slices.Concat(f.lookupSource(), drop())}}
 	case c.stage == clustering:
-		out.rules = []rule{{why: "the answer must come back here", exprs: slices.Concat(f.notInSet(f.saddr(), unmasqueraded), setMark(mark))}}
+		if from, some := f.strangers(s); some {
+			out.rules = []rule{{why: "the answer must come back here", exprs: slices.Concat(from, setMark(s.mark()))}}
+		}
 	case c.stage == external:
-		out.rules = []rule{{why: "the answer must come back here", exprs: setMark(mark)}}
+		out.rules = []rule{{why: "the answer must come back here", exprs: setMark(s.mark())}}
 	case c.stage == localOnly:
 		out.rules = []rule{{why: "pods and this node first", exprs: jump(expr.VerdictJump, "local-common")}}
 	case c.stage == plain && c.sticky != 0:
