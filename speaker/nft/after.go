@@ -30,7 +30,7 @@ func (t *Table) olds(w Wish) map[string]*placed {
 // do not reach: connections and affinity that lead to endpoints that are gone.
 func (t *Table) clean(olds map[string]*placed, all bool, rep *Report) error {
 	var err, sticky error
-	rep.Connections, err = t.disconnect(t.state.suspect(olds, all))
+	rep.Connections, err = t.disconnect(olds, all)
 	if all || anySticky(olds) {
 		rep.Sessions, sticky = t.forgetClients()
 	}
@@ -61,7 +61,7 @@ func (t *Table) forgetClients() (int, error) {
 	for try := 0; ; try++ {
 		var stale []element
 		for _, f := range families {
-			err := t.wire.readElements(f, affinity, func(e element) {
+			_, err := t.wire.readElements(f, affinity, func(e element) {
 				at := f.addrLen()
 				if !keep[native(e.key[at:])>>classBits][f.backendOf(e.data)] {
 					stale = append(stale, e)

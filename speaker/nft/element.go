@@ -149,6 +149,19 @@ func (s slot) keyString() string {
 	return a
 }
 
+// guarded is the frontend whose source ranges a slot is among; the zero slot if it is none of them.
+func (s slot) guarded() slot {
+	if s.set != allowedSources {
+		return slot{}
+	}
+	return slot{family: s.family, set: frontends, key: s.key[:len(s.key)-int(s.family.addrLen())]}
+}
+
+// overlaps tells whether two slots are source ranges of one frontend that share an address.
+func (s slot) overlaps(o slot) bool {
+	return s.set == allowedSources && s.guarded() == o.guarded() && s.key <= o.end && o.key <= s.end
+}
+
 func (s slot) sourceString() string {
 	k := s.family.frontOf(s.set, s.key)
 	at := len(s.key) - int(s.family.addrLen())

@@ -114,7 +114,7 @@ func (r *Relays) read() (have [len(families)]map[slot]string, err error) {
 	for _, f := range families {
 		for try := 0; ; try++ {
 			found := map[slot]string{}
-			err = r.wire.readElements(f, relays, func(e element) { found[e.slot] = e.data })
+			_, err = r.wire.readElements(f, relays, func(e element) { found[e.slot] = e.data })
 			if err == nil {
 				have[f] = found
 			}

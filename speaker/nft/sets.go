@@ -46,6 +46,15 @@ type setSpec struct {
 	userdata []byte
 }
 
+// fits tells whether the set could hold an element if it were ours.
+func (s setSpec) fits(e element) bool {
+	size := int(s.data.Bytes)
+	if e.set.isVerdictMap() {
+		size = len(e.data)
+	}
+	return len(e.key) == int(s.key.Bytes) && (len(e.end) == len(e.key) || s.fields == nil) && len(e.data) == size
+}
+
 // affinitySize bounds what packets can make the kernel remember.
 const affinitySize = 1 << 20
 
