@@ -137,7 +137,7 @@ func (s slot) keyString() string {
 		return a + " . " + a
 	case allowedSources:
 		return s.sourceString()
-	case nodeportIPs, serviceIPs, serviceCIDRs, echoIPs, relays, podCIDRs, unmasqueraded, setCount:
+	case nodeportIPs, serviceIPs, serviceCIDRs, echoIPs, relays, rings, podCIDRs, unmasqueraded, setCount:
 	}
 	a := s.family.addr(s.key).String()
 	if s.bound {
@@ -176,7 +176,7 @@ func (e element) dataString() string {
 	case endpoints, affinity:
 		b := e.family.backendOf(e.data)
 		return fmt.Sprintf("%s . %d", b.Addr(), b.Port())
-	case relays:
+	case relays, rings:
 		return e.family.addr(e.data).String()
 	default:
 		return strings.TrimSpace(e.data)

@@ -284,16 +284,18 @@ func TestStaticChanges(t *testing.T) {
 	services := map[string]Service{"a/b": sample()}
 	apply(t, table, full(services))
 	for name, change := range map[string]func(*Static){
-		"pods":     func(x *Static) { x.PodCIDRs = prefixes("10.0.0.0/8") },
-		"no pods":  func(x *Static) { x.PodCIDRs = nil },
-		"services": func(x *Static) { x.ServiceCIDRs = append(x.ServiceCIDRs, prefixes("10.97.0.0/16")...) },
-		"nodes":    func(x *Static) { x.NodePortAddresses = addrs("192.168.0.3", "192.168.0.3") },
-		"vips":     func(x *Static) { x.Announced = addrs("203.0.113.8") },
-		"no ping":  func(x *Static) { x.Echo = nil },
-		"no echo":  func(x *Static) { x.AnswerEcho = false },
-		"liberal":  func(x *Static) { x.DropInvalid = false },
-		"mark":     func(x *Static) { x.MasqueradeMark = 0x1000 },
-		"all":      func(x *Static) { x.MasqueradeAll = true },
+		"pods":            func(x *Static) { x.PodCIDRs = prefixes("10.0.0.0/8") },
+		"no pods":         func(x *Static) { x.PodCIDRs = nil },
+		"services":        func(x *Static) { x.ServiceCIDRs = append(x.ServiceCIDRs, prefixes("10.97.0.0/16")...) },
+		"nodes":           func(x *Static) { x.NodePortAddresses = addrs("192.168.0.3", "192.168.0.3") },
+		"vips":            func(x *Static) { x.Announced = addrs("203.0.113.8") },
+		"no ping":         func(x *Static) { x.Echo = nil },
+		"no echo":         func(x *Static) { x.AnswerEcho = false },
+		"liberal":         func(x *Static) { x.DropInvalid = false },
+		"spread":          func(x *Static) { x.Spread = true },
+		"spread, liberal": func(x *Static) { x.DropInvalid, x.Spread = false, true },
+		"mark":            func(x *Static) { x.MasqueradeMark = 0x1000 },
+		"all":             func(x *Static) { x.MasqueradeAll = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			static := sampleStatic
