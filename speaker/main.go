@@ -295,6 +295,7 @@ func newManager(o options) (manager.Manager, error) {
 
 func (s *speaker) forwarding() *forwarding {
 	f := newForwarding()
+	f.hurry()
 	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get
