@@ -326,6 +326,7 @@ func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
+		handoff: newHandoff(s.options.stateDir),
 		members: s.known.get, forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }

@@ -22,6 +22,7 @@ type Room struct {
 	paths    map[key]*path
 	byLocal  map[uint32]*path
 	ears     map[earKey]*ear
+	held     map[key]Held // sessions of another process to go on with
 }
 
 // key is what makes two Sessions the same one.
@@ -38,7 +39,7 @@ func (s Session) key() key { return key{s.Peer, s.Local, s.Interface, s.Multihop
 func New(ctx context.Context, log *slog.Logger) *Room {
 	return &Room{
 		life: ctx, log: log, bell: make(chan struct{}, 1),
-		paths: map[key]*path{}, byLocal: map[uint32]*path{}, ears: map[earKey]*ear{},
+		paths: map[key]*path{}, byLocal: map[uint32]*path{}, ears: map[earKey]*ear{}, held: map[key]Held{},
 	}
 }
 
@@ -136,11 +137,18 @@ func (r *Room) start(s Session) *path {
 		p.problem = err.Error()
 		return p
 	}
-	if p.out, err = dial(s); err != nil {
+	p.ear = ear
+	if held, ok := r.resumable(p.key); ok {
+		if p.out, err = dial(s, held.Port); err == nil {
+			p.local, p.machine = held.Discriminator, Resumed(held.Discriminator, s.Profile, held.Remote, p.since)
+			return p
+		}
+	}
+	if p.out, err = dial(s, 0); err != nil {
 		p.problem = err.Error()
 		return p
 	}
-	p.ear, p.local = ear, r.discriminator()
+	p.local = r.discriminator()
 	p.machine = NewMachine(p.local, s.Profile, p.since)
 	return p
 }
