@@ -128,7 +128,7 @@ func (r *Room) keep(k key, s Session) {
 }
 
 func (r *Room) start(s Session) *path {
-	p := &path{room: r, key: s.key(), session: s, since: time.Now(), problem: s.Profile.Problem()}
+	p := &path{room: r, key: s.key(), session: s, loops: s.loops(), since: time.Now(), problem: s.Profile.Problem()}
 	if p.problem != "" {
 		return p
 	}
@@ -140,7 +140,7 @@ func (r *Room) start(s Session) *path {
 	p.ear = ear
 	if held, ok := r.resumable(p.key); ok {
 		if p.out, err = dial(s, held.Port); err == nil {
-			p.local, p.machine = held.Discriminator, Resumed(held.Discriminator, s.Profile, held.Remote, p.since)
+			p.local, p.machine = held.Discriminator, Resumed(held.Discriminator, p.profile(), held.Remote, p.since)
 			return p
 		}
 	}
@@ -149,7 +149,7 @@ func (r *Room) start(s Session) *path {
 		return p
 	}
 	p.local = r.discriminator()
-	p.machine = NewMachine(p.local, s.Profile, p.since)
+	p.machine = NewMachine(p.local, p.profile(), p.since)
 	return p
 }
 

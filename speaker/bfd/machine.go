@@ -280,6 +280,6 @@ func (m Machine) packet(final bool) Packet {
 		Diag: m.Diag, State: m.State, Multiplier: m.profile.Multiplier,
 		Poll: m.polling && !final, Final: final,
 		MyDiscriminator: m.local, YourDiscriminator: m.Remote.Discriminator,
-		DesiredMinTx: m.desired, RequiredMinRx: m.required, // no echo: RequiredMinEchoRx is 0
+		DesiredMinTx: m.desired, RequiredMinRx: m.required, RequiredMinEchoRx: m.profile.Echo,
 	}
 }

@@ -101,7 +101,7 @@ func (p *path) slowDown(silence time.Duration) {
 	if p.timer == nil || p.machine.State != Up {
 		return
 	}
-	slower := p.session.Profile.Filled()
+	slower := p.profile()
 	slower.Transmit = silence/time.Duration(slower.Multiplier) + time.Millisecond
 	p.apply(Event{Now: time.Now(), Configured: true, Profile: slower})
 }
