@@ -74,8 +74,8 @@ type peering struct {
 	rings    *nft.Relays // nil where the kernel has no nftables: then nobody forwards by them either
 	joined   map[netip.Addr]netip.Addr
 	joinedAt time.Time
-	spreads  atomic.Bool // whether there are any
-	spread   func()      // called when that changes
+	ring     atomic.Int64 // of how many nodes the rings are at most; 0 without any
+	ringed   func()       // called when that changes
 }
 
 // planned is what the loop last wished, for the guard.
