@@ -90,6 +90,7 @@ type forwarding struct {
 	pinged    *shared                 // those of Services that somebody serves
 	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
+	swept     time.Time // when to look again for connections that are older than their Service
 }
 
 func newForwarding() *forwarding {
@@ -124,7 +125,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(rest(time.Since(began), forwardRest, forwardRestMost), roundEvery-time.Since(began))):
+		case <-time.After(max(forwardTempo().rest(time.Since(began)), roundEvery-time.Since(began))):
 		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
@@ -137,6 +138,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		case <-f.kernel:
 		case <-f.world:
 			f.stale = true
+		case <-f.toSweep():
 		case <-retry:
 			f.stale = true
 		case <-proxies.C:
@@ -242,6 +244,7 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		return err
 	}
 	f.measure(began, reached)
+	f.sweep()
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)

@@ -58,6 +58,7 @@ type peering struct {
 	members   func() ([]Member, bool)
 	forwards  func() bool // whether forwarding has come round
 	bell      chan struct{}
+	pace      *pace  // for bells that can wait
 	report    func() // called after every round
 	cry       func(context.Context, transition)
 
@@ -105,7 +106,10 @@ func (p *peering) run(ctx context.Context) error {
 	slow := time.NewTicker(readAgain)
 	defer slow.Stop()
 	for {
-		if err := p.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
+		began := time.Now()
+		err := p.round(ctx)
+		p.pace.worked(time.Since(began))
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			p.log.Error("tell the peers", "error", err)
 		}
 		select {
