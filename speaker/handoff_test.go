@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -23,7 +22,7 @@ func TestHandoff(t *testing.T) {
 		}
 	}
 	expectHeld(0, false)
-	room := bfd.New(t.Context(), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	room := bfd.New(t.Context(), slog.New(slog.DiscardHandler))
 	if err := h.leave(t.Context(), room, time.Minute); err != nil {
 		t.Fatal(err)
 	}
