@@ -97,7 +97,7 @@ func (st *state) setStatic(s Static) {
 			st.setChain(f, c)
 		}
 		for _, name := range []string{"forward", "unknown"} {
-			if _, exists := st.tables[f].chains[name]; exists && !s.DropInvalid && !s.Spread {
+			if _, exists := st.tables[f].chains[name]; exists && !s.DropInvalid && s.Ring == 0 {
 				delete(st.tables[f].chains, name)
 				st.plan.gone = append(st.plan.gone, chainRef{f, name})
 			}
@@ -107,8 +107,8 @@ func (st *state) setStatic(s Static) {
 		}
 		st.class(f, class{stage: rejecting})
 		st.class(f, class{stage: dropping})
-		if !first && old.mark() != s.mark() {
-			st.remark(f)
+		if !first {
+			st.rewrite(f)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -52,6 +54,40 @@ func (f family) inSet(offset uint32, set setID) []expr.Any {
 
 func (f family) notInSet(offset uint32, set setID) []expr.Any {
 	return []expr.Any{f.loadAddr(offset, reg1), &expr.Lookup{SourceRegister: reg1, SetName: set.String(), Invert: true}}
+}
+
+// strangers matches sources whose traffic to ClusterIPs does not keep its address; there may be none. One prefix, as most
+// clusters have, is compared with: a lookup takes several times as long.
+func (f family) strangers(s Static) (match []expr.Any, some bool) {
+	known := ranges(f, s.unmasqueraded(f))
+	if len(known) == 0 {
+		return nil, true
+	}
+	prefix, one := known[0].Prefix()
+	switch {
+	case len(known) > 1 || !one:
+		return f.notInSet(f.saddr(), unmasqueraded), true
+	case prefix.Bits() == 0:
+		return nil, false
+	}
+	return f.notInPrefix(f.saddr(), prefix), true
+}
+
+// notInPrefix is "ip saddr != 10.244.0.0/16". Of a prefix that ends with a byte nothing behind is loaded, as nft does it.
+func (f family) notInPrefix(offset uint32, p netip.Prefix) []expr.Any {
+	const bits = 8
+	if n := p.Bits() / bits; p.Bits()%bits == 0 {
+		return []expr.Any{
+			&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(n)},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte(rawAddr(p.Addr()))[:n]},
+		}
+	}
+	mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+	return []expr.Any{
+		f.loadAddr(offset, reg1),
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: f.addrLen(), Mask: mask, Xor: make([]byte, len(mask))},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte(rawAddr(p.Masked().Addr()))},
+	}
 }
 
 // lookupSocket is "ip daddr . meta l4proto . th dport map @set".
@@ -135,6 +171,11 @@ func markIsSet(mark uint32) []expr.Any {
 	return append(loadMasked(expr.MetaKeyMARK, mark, 0), isNotZero())
 }
 
+// hasTarget is "meta priority & TARGET != 0". What routing wrote over the token is far less.
+func hasTarget() []expr.Any {
+	return append(loadMasked(expr.MetaKeyPRIORITY, targetMask, 0), isNotZero())
+}
+
 func isNotZero() expr.Any {
 	return &expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: native32(0)}
 }
@@ -160,8 +201,16 @@ func l4proto(p byte) []expr.Any {
 }
 
 // hopsLeft is what a packet keeps at least of its TTL when it is passed on to other nodes: enough to reach a pod, which
-// answers that it does not know it either. relayHops is how many nodes are asked at most.
-const hopsLeft, relayHops = 8, 24
+// answers that it does not know it either. relayHops is how many nodes of a ring are asked at most.
+const hopsLeft, relayHops = 8, 48
+
+// Packets of no connection that anybody may send are passed on at this rate at most.
+const relayRate, relayBurst = 20_000, 5_000
+
+// relayLimit is "limit rate 20000/second burst 5000 packets".
+func relayLimit() []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: relayRate, Unit: expr.LimitTimeSecond, Burst: relayBurst}}
+}
 
 // notFirst is "tcp flags != syn / fin,syn,rst,ack ip ttl > 8": a packet that opens no
 // connection, yet conntrack knows none that it is of. The second half ends what
@@ -183,9 +232,9 @@ func (f family) hopsAbove(hops byte) []expr.Any {
 	}
 }
 
-// fewerHops is "ip ttl > 32 ip ttl set 32".
-func (f family) fewerHops() []expr.Any {
-	const most = hopsLeft + relayHops
+// fewerHops is "ip ttl > 10 ip ttl set 10", in a ring of three nodes.
+func (f family) fewerHops(ring int) []expr.Any {
+	most := byte(hopsLeft + max(1, min(ring-1, relayHops)))
 	write := &expr.Payload{
 		OperationType: expr.PayloadWrite, SourceRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1,
 	}
