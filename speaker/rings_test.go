@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,5 +79,20 @@ func TestRings(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func BenchmarkRings(b *testing.B) {
+	w := ringed("node1", Alive, Alive, Alive)
+	addr := netip.MustParseAddr("2001:db8::")
+	for i := range 10_000 {
+		addr = addr.Next()
+		w.Services = append(w.Services, Service{Key: "default/more" + strconv.Itoa(i), Addresses: []netip.Addr{addr}})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if next := rings(w); len(next) != 10_001 {
+			b.Fatalf("%d addresses", len(next))
+		}
 	}
 }
