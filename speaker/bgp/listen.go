@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -171,6 +172,7 @@ func (l *listener) accept(r *Room, d door) {
 		}
 		if err != nil {
 			r.log.Warn("cannot take a connection", "port", d.port, "why", err)
+			time.Sleep(shortestPause) // too many open files, for instance
 			continue
 		}
 		if s := r.expects(d, conn); s == nil || !s.offer(conn) {
