@@ -54,7 +54,7 @@ func TestPasswords(t *testing.T) {
 	}}
 	p := newPasswords(c)
 	have := p.of(t.Context(), []string{"good", "empty", "other", "long", "longest", "missing", "newlines"})
-	want := map[string]string{"good": "s3cret", "longest": strings.Repeat("x", 80), "newlines": "s3cret\n"}
+	want := map[string]string{"good": "s3cret", "longest": strings.Repeat("x", 80), "newlines": "s3cret"}
 	if diff := cmp.Diff(want, have); diff != "" {
 		t.Errorf("passwords (-want +got):\n%s", diff)
 	}
