@@ -41,7 +41,7 @@ func TestRoutesWithoutTheAPIServer(t *testing.T) {
 		}
 		running = true
 	}
-	t.Cleanup(func() { start(); mend(t); settled(t) })
+	t.Cleanup(func() { start(); mend(t) })
 	requests := fetching(t, routed4)
 	everywhere(t)
 	lab(t, "link", "node3", "silent")

@@ -169,7 +169,8 @@ func (p *path) set(name, value string) {
 	pairs := strings.NewReplacer("(", "", ")", "", ", ", ":", ",", ":")
 	switch name {
 	case "next_hop":
-		p.Via = nodeOf(strings.Fields(value)[0])
+		hops := strings.Fields(value) // a link-local one is the second: ":: fe80::1"
+		p.Via = nodeOf(hops[len(hops)-1])
 	case "as_path":
 		p.ASPath = value
 	case "med":
