@@ -169,8 +169,7 @@ func (p *path) set(name, value string) {
 	pairs := strings.NewReplacer("(", "", ")", "", ", ", ":", ",", ":")
 	switch name {
 	case "next_hop":
-		hops := strings.Fields(value) // a link-local one is the second: ":: fe80::1"
-		p.Via = nodeOf(hops[len(hops)-1])
+		p.Via = nodeOf(strings.Fields(strings.TrimPrefix(value, ":: "))[0]) // ":: fe80::1" is link-local alone
 	case "as_path":
 		p.ASPath = value
 	case "med":
