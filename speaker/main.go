@@ -95,7 +95,7 @@ func (s *speaker) run(ctx context.Context) error {
 	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
-	f.spread, p.spread = p.spreads.Load, func() { ring(s.bells.world) }
+	f.ring, p.ringed = func() int { return int(p.ring.Load()) }, func() { ring(s.bells.world) }
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
 		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load(), s.kinds.lacking()} },
@@ -333,6 +333,7 @@ func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
+		handoff: newHandoff(s.options.stateDir),
 		members: s.known.get, forwards: forwards, bell: s.bells.peers, pace: s.paces.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }

@@ -37,6 +37,7 @@ type failoverOptions struct {
 	runs     int
 	rate     int
 	kept     int
+	lasts    time.Duration
 	asJSON   bool
 	cutHost  string
 	podNS    string
@@ -58,6 +59,7 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags.IntVar(&o.runs, "runs", 10, "how often")
 	flags.IntVar(&o.rate, "rate", 100, "new connections a second")
 	flags.IntVar(&o.kept, "kept", 0, "connections that stay open, with a request every 100 ms on each")
+	flags.DurationVar(&o.lasts, "for", 0, "how long the client goes on after a cut at least (default: until everything has succeeded for 2s; of a cordon 8s and of a drain 16s, for all their steps to be within)")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -70,6 +72,9 @@ func parseFailover(args []string) (failoverOptions, error) {
 	case "link", "node", "process", "pod", "cordon", "drain":
 	default:
 		return o, fmt.Errorf("--cut %q: write link, node, process, pod, cordon or drain", o.cut)
+	}
+	if o.lasts == 0 {
+		o.lasts = map[string]time.Duration{"cordon": 8 * time.Second, "drain": 16 * time.Second}[o.cut]
 	}
 	if o.rate < 1 || o.rate > 1000 || o.kept < 0 {
 		return o, errors.New("--rate, --kept: write from 1 to 1000 new connections a second, and from 0 kept ones")
@@ -119,7 +124,7 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 		return outage{}, err
 	}
 	defer p.stop()
-	if err := p.waitSteady(ctx, time.Now()); err != nil {
+	if err := p.waitSteady(ctx, time.Now(), 0); err != nil {
 		return outage{}, fmt.Errorf("before the cut: %w", err)
 	}
 	target, err := l.owner(from, o)
@@ -135,11 +140,11 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if o.cut == "link" || o.cut == "node" {
 		cutAt = time.Now()
 	}
-	recovered := p.waitSteady(ctx, cutAt)
+	recovered := p.waitSteady(ctx, cutAt, o.lasts)
 	if o.cut == "cordon" { // the way back is a planned move, too; after a drain pods end, and their connections with them
 		recovered = errors.Join(recovered, mend())
 		mend = func() error { return nil }
-		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now()))
+		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now(), o.lasts))
 	}
 	p.stop()
 	owners := seen()
