@@ -377,9 +377,13 @@ type announced struct {
 
 // withoutNodes are the addresses that are none of a node, sorted.
 func withoutNodes(s *shared, env environment) []netip.Addr {
-	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
-		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
-	})
+	all := s.addresses()
+	for _, addr := range slices.Concat(env.Nodes, env.Node.Addresses) {
+		if i, found := slices.BinarySearchFunc(all, addr, netip.Addr.Compare); found {
+			all = slices.Delete(all, i, i+1)
+		}
+	}
+	return all
 }
 
 // done publishes a round that reached the wish.
