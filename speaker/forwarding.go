@@ -90,6 +90,7 @@ type forwarding struct {
 	pinged    *shared                 // those of Services that somebody serves
 	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
+	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
 	swept     time.Time // when to look again for connections that are older than their Service
 }
 
@@ -122,6 +123,7 @@ func (f *forwarding) run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		full = f.round(ctx, full)
+		f.relax()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -302,45 +304,6 @@ func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 	}
 	f.log.Info("forwarding table changed", "changed", len(wish.Changed), "added", reached.Added,
 		"deleted", reached.Deleted, "rules", reached.Rules, "services", reached.Services, "endpoints", reached.Endpoints)
-}
-
-// wish translates what must be translated: everything if full or if what all
-// translations share has changed, else what is dirty and what a dead node touches.
-func (f *forwarding) wish(ctx context.Context, env environment, full bool) (nft.Wish, error) {
-	everything := full || !env.sameForServices(f.env)
-	changed, triggers := f.dirty.take()
-	f.triggers = append(f.triggers, triggers...)
-	if len(changed) > 0 || everything {
-		f.health.Queued()
-	}
-	wish := nft.Wish{Static: env.Static, Changed: map[string]nft.Service{}, Full: full}
-	if everything {
-		keys, err := f.read.serviceKeys(ctx)
-		if err != nil {
-			return wish, err
-		}
-		for key := range f.known { // also those that are gone
-			changed = append(changed, key)
-		}
-		changed = append(changed, keys...)
-	}
-	for _, key := range changed {
-		if _, done := wish.Changed[key]; done {
-			continue
-		}
-		result, err := f.read.translate(ctx, key, env.Node)
-		if err != nil {
-			f.dirty.add(changed...)
-			return wish, err
-		}
-		wish.Changed[key] = result.Wish
-		f.remember(key, result)
-	}
-	if f.announce == nil {
-		f.announce = &announced{withoutNodes(f.balancers, env), withoutNodes(f.pinged, env)}
-	}
-	wish.Static.Announced, wish.Static.Echo = f.announce.all, f.announce.pinged
-	return wish, nil
 }
 
 // remember keeps what health checks and status need of a translation.
