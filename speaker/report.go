@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/members"
@@ -25,18 +24,6 @@ type problem struct {
 
 // mostProblems bounds how many problems a Speaker object lists.
 const mostProblems = 100
-
-// forwardProblems lists what is not, or not fully, forwarded, sorted. It is never nil.
-func forwardProblems(reasons map[string][]forward.Reason) []problem {
-	found := []problem{}
-	for key, list := range reasons {
-		for _, reason := range list {
-			found = append(found, problem{"service/" + key, reason.Code, reason.Message})
-		}
-	}
-	slices.SortFunc(found, compareProblems)
-	return slices.Compact(found)
-}
 
 // contestProblems lists the Services that want what another has.
 func contestProblems(contests []nft.Contest) []problem {
