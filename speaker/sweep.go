@@ -6,7 +6,7 @@ import (
 
 // sweepTempo is how looking for connections that are older than their Service rests: each time costs the kernel some
 // milliseconds, and those who wait send their first packet again after a second, and then after two.
-func sweepTempo() tempo { return tempo{19, 250 * time.Millisecond, time.Second} }
+func sweepTempo() tempo { return tempo{19, 500 * time.Millisecond, time.Second} }
 
 // sweep forgets the unanswered connections to new Services, unless it has just done so: then the loop comes back.
 func (f *forwarding) sweep() {
