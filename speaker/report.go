@@ -201,11 +201,10 @@ func announceProblems(a announceState) []problem {
 func nobodyProblems(verdicts []Verdict) []problem {
 	var found []problem
 	for _, v := range verdicts {
-		if v.Owner != "" || v.Here.reason == "" {
-			continue
-		}
 		for _, key := range v.Services {
-			found = append(found, problem{"service/" + key, v.Here.reason, v.Here.message})
+			if v.Owner == "" {
+				found = append(found, problem{"service/" + key, v.Reason, v.Message})
+			}
 		}
 	}
 	slices.SortFunc(found, compareProblems)
