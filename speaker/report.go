@@ -68,6 +68,7 @@ func report(r reached) v1beta1.SpeakerStatus {
 		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
 		status.Routes = reportRoutes(p.Plan, p.Sessions)
 		problems = append(problems, routeProblems(p.Plan)...)
+		problems = append(problems, deafProblems(p.Sessions)...)
 	}
 	slices.SortFunc(problems, compareProblems)
 	problems = slices.Compact(problems)
