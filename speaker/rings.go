@@ -24,7 +24,7 @@ const awayTime = 30 * time.Second
 func rings(w World) map[netip.Addr]netip.Addr {
 	own, known := w.member(w.Node)
 	here, exists := w.node(w.Node)
-	if !known || !exists {
+	if !known || !exists || len(w.Config.BGP) == 0 {
 		return nil
 	}
 	next := map[netip.Addr]netip.Addr{}
