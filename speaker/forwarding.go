@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
@@ -76,7 +75,7 @@ type forwarding struct {
 	triggers  []time.Time // what the changes since the last successful round come from
 	env       environment // what the translations were made in
 	announce  *announced  // nil if it must be made anew
-	problems  map[string][]forward.Reason
+	troubles  *troubles
 	health    *health.Server
 	healthz   string // address of /healthz and /livez
 	status    string // address of /proxyMode; "" for none
@@ -88,7 +87,6 @@ type forwarding struct {
 	known     map[string]bool         // Services that the table has something of
 	balancers *shared                 // the addresses that load balancers gave
 	pinged    *shared                 // those of Services that somebody serves
-	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
 	swept     time.Time // when to look again for connections that are older than their Service
@@ -98,7 +96,7 @@ func newForwarding() *forwarding {
 	return &forwarding{
 		metrics:   newProgramming(),
 		stale:     true,
-		problems:  map[string][]forward.Reason{},
+		troubles:  newTroubles(),
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
 		balancers: newShared(),
@@ -312,13 +310,7 @@ func (f *forwarding) remember(key string, result translation) {
 	if anew || pinged {
 		f.announce = nil
 	}
-	if !slices.Equal(f.problems[key], result.Reasons) {
-		f.listed = nil
-	}
-	delete(f.problems, key)
-	if len(result.Reasons) > 0 {
-		f.problems[key] = result.Reasons
-	}
+	f.troubles.set(key, result.Reasons)
 	delete(f.checks, key)
 	delete(f.known, key)
 	if result.Wish.IsZero() {
@@ -340,9 +332,13 @@ type announced struct {
 
 // withoutNodes are the addresses that are none of a node, sorted.
 func withoutNodes(s *shared, env environment) []netip.Addr {
-	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
-		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
-	})
+	all := s.addresses()
+	for _, addr := range slices.Concat(env.Nodes, env.Node.Addresses) {
+		if i, found := slices.BinarySearchFunc(all, addr, netip.Addr.Compare); found {
+			all = slices.Delete(all, i, i+1)
+		}
+	}
+	return all
 }
 
 // done publishes a round that reached the wish.
@@ -352,10 +348,7 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	if f.listed == nil {
-		f.listed = forwardProblems(f.problems)
-	}
-	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
+	state.Problems = slices.Concat(f.troubles.list(), contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync

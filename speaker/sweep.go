@@ -5,8 +5,8 @@ import (
 )
 
 // sweepTempo is how looking for connections that are older than their Service rests: each time costs the kernel some
-// milliseconds, and those who wait send their first packet again after a second.
-func sweepTempo() tempo { return tempo{19, 100 * time.Millisecond, 500 * time.Millisecond} }
+// milliseconds, and those who wait send their first packet again after a second, and then after two.
+func sweepTempo() tempo { return tempo{19, 500 * time.Millisecond, time.Second} }
 
 // sweep forgets the unanswered connections to new Services, unless it has just done so: then the loop comes back.
 func (f *forwarding) sweep() {
