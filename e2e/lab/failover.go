@@ -136,7 +136,11 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 		cutAt = time.Now()
 	}
 	recovered := p.waitSteady(ctx, cutAt)
-	if o.cut == "cordon" { // the way back is a planned move, too; after a drain pods end, and their connections with them
+	var ending time.Time
+	if o.cut == "drain" {
+		ending = time.Now()
+	}
+	if o.cut == "cordon" || o.cut == "drain" { // the way back is a planned move, too
 		recovered = errors.Join(recovered, mend())
 		mend = func() error { return nil }
 		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now()))
@@ -146,7 +150,7 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if err := errors.Join(recovered, mend()); err != nil {
 		return outage{}, err
 	}
-	result := measure(target.Name, cutAt, p.attempts())
+	result := measure(target.Name, cutAt, ending, p.attempts())
 	result.Owners = owners
 	return result, l.settle(ctx)
 }

@@ -34,11 +34,12 @@ type outage struct {
 	Errors map[string]int `json:"errors,omitempty"`
 }
 
-// measure says what attempts, in any order, say about a cut.
-func measure(host string, cut time.Time, attempts []attempt) outage {
+// measure says what attempts, in any order, say about a cut. Open connections count until pods begin to end, and their
+// connections with them; the zero time is never.
+func measure(host string, cut, ending time.Time, attempts []attempt) outage {
 	o := outage{Host: host, FirstSuccess: -1}
 	for _, a := range attempts {
-		if a.Start.Before(cut) {
+		if a.Start.Before(cut) || a.Kept && !ending.IsZero() && a.Start.After(ending) {
 			continue
 		}
 		o.blame(a)

@@ -21,6 +21,7 @@ func TestMeasure(t *testing.T) {
 	ms := time.Millisecond
 	tests := map[string]struct {
 		attempts []attempt
+		ending   time.Time
 		want     outage
 	}{
 		"nothing fails": {
@@ -39,6 +40,11 @@ func TestMeasure(t *testing.T) {
 			attempts: []attempt{at(0, ms, true), {Start: cut.Add(ms), Kept: true, OK: true}, {Start: cut.Add(2 * ms), Kept: true, Error: "read: connection reset by peer"}},
 			want:     outage{Host: "node1", FirstSuccess: 0.001, Attempts: 1, Lost: 1, Errors: map[string]int{" connection reset by peer": 1}},
 		},
+		"an open connection that ends with its pod is not lost": {
+			attempts: []attempt{{Start: cut.Add(ms), Kept: true, Error: "read: EOF"}, {Start: cut.Add(3 * ms), Kept: true, Error: "read: EOF"}, at(4*ms, 300*ms, false)},
+			ending:   cut.Add(2 * ms),
+			want:     outage{Host: "node1", FirstSuccess: -1, LastFailure: 0.004, Attempts: 1, Failed: 1, Lost: 1, Errors: map[string]int{" EOF": 1, " i/o timeout": 1}},
+		},
 		"nothing succeeds": {
 			attempts: []attempt{at(0, 300*ms, false)},
 			want:     outage{Host: "node1", FirstSuccess: -1, Attempts: 1, Failed: 1, Errors: map[string]int{" i/o timeout": 1}},
@@ -46,7 +52,7 @@ func TestMeasure(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, measure("node1", cut, test.attempts)); diff != "" {
+			if diff := cmp.Diff(test.want, measure("node1", cut, test.ending, test.attempts)); diff != "" {
 				t.Errorf("measure (-want +got):\n%s", diff)
 			}
 		})
