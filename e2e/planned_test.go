@@ -3,8 +3,8 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -69,22 +69,29 @@ func plannedMove(t *testing.T, cut string, addr netip.Addr) {
 	}
 }
 
-// podOnEachNode starts the sample's pods anew and waits until each node has one and the former ones have ended.
+// podOnEachNode deletes pods of the sample where a node has two, until each node has one.
 func podOnEachNode(t *testing.T) {
 	t.Helper()
-	lab(t, "kubectl", "rollout", "restart", "deployment/web")
-	lab(t, "kubectl", "rollout", "status", "deployment/web", "--timeout=2m")
 	eventually(t, time.Minute, "each node has one of the sample's pods", func(ctx context.Context) error {
 		var pods corev1.PodList
 		if err := cluster.List(ctx, &pods, client.InNamespace("default"), client.MatchingLabels{"app": "web"}); err != nil {
 			return err
 		}
-		at := map[string]bool{}
+		at := map[string]string{}
 		for _, pod := range pods.Items {
-			at[pod.Spec.NodeName] = true
+			if pod.DeletionTimestamp != nil {
+				continue
+			}
+			if i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady }); i < 0 || pod.Status.Conditions[i].Status != corev1.ConditionTrue {
+				return fmt.Errorf("%s on %s is not ready", pod.Name, pod.Spec.NodeName)
+			}
+			if other := at[pod.Spec.NodeName]; other != "" {
+				return errors.Join(fmt.Errorf("%s has %s and %s", pod.Spec.NodeName, other, pod.Name), cluster.Delete(ctx, &pod))
+			}
+			at[pod.Spec.NodeName] = pod.Name
 		}
-		if len(pods.Items) != 3 || len(at) != 3 {
-			return fmt.Errorf("%d pods are on %v", len(pods.Items), slices.Sorted(maps.Keys(at)))
+		if len(at) != 3 {
+			return fmt.Errorf("they are %v", at)
 		}
 		return nil
 	})
