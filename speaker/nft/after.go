@@ -30,7 +30,7 @@ func (t *Table) olds(w Wish) map[string]*placed {
 // do not reach: connections and affinity that lead to endpoints that are gone.
 func (t *Table) clean(olds map[string]*placed, all bool, rep *Report) error {
 	var err, sticky error
-	rep.Connections, err = t.disconnect(t.state.suspect(olds, all))
+	rep.Connections, err = t.disconnect(olds, all)
 	if all || anySticky(olds) {
 		rep.Sessions, sticky = t.forgetClients()
 	}

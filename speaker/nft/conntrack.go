@@ -14,14 +14,17 @@ import (
 const (
 	ctaTupleOrig   = 1
 	ctaTupleReply  = 2
+	ctaStatus      = 3
 	ctaID          = 12
 	ctaZone        = 18
 	ctaFilter      = 25
+	ctaStatusMask  = 26
 	ctaTupleIP     = 1
 	ctaTupleProto  = 2
 	ctaProtoNum    = 1
 	ctaFilterOrig  = 1
 	ctFilterProto  = 1 << 3
+	ctSeenReply    = 1 << 1 // IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h
 	ctMessageGet   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	ctMessageDel   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 	ctDeletesAtOne = 500
@@ -33,10 +36,12 @@ type flow struct {
 	to    netip.AddrPort // where the client sent it
 	from  netip.AddrPort // who answers
 	id    []byte         // the attributes that name it
+	// answered tells that a packet came back.
+	answered bool
 }
 
-// flows dumps the connections of one protocol. Kernels before 5.8 send all of
-// them, so the protocol is checked again.
+// flows dumps the connections of one protocol, of TCP those that nobody answered yet. Kernels before 5.8 send all of
+// them, so both are checked again.
 func (w *wire) flows(f family, p Proto, each func(flow)) error {
 	fill := func(b *buffer) {
 		filter := b.nest(ctaFilter)
@@ -48,10 +53,14 @@ func (w *wire) flows(f family, p Proto, each func(flow)) error {
 		b.bytes(ctaProtoNum, []byte{byte(p)})
 		b.end(proto)
 		b.end(tuple)
+		if p == TCP {
+			b.bytes(ctaStatus, binary.BigEndian.AppendUint32(nil, 0))
+			b.bytes(ctaStatusMask, binary.BigEndian.AppendUint32(nil, ctSeenReply))
+		}
 	}
 	family := [...]uint8{unix.AF_INET, unix.AF_INET6}[f]
 	return w.dump(ctMessageGet, family, fill, func(_ uint16, attrs []byte) {
-		if fl, ok := parseFlow(attrs); ok && fl.proto == p {
+		if fl, ok := parseFlow(attrs); ok && fl.proto == p && (p != TCP || !fl.answered) {
 			each(fl)
 		}
 	})
@@ -67,6 +76,8 @@ func parseFlow(attrs []byte) (flow, bool) {
 			id.bytes(ctaTupleOrig|nested, data)
 		case ctaTupleReply:
 			_, fl.from, _ = parseTuple(data)
+		case ctaStatus:
+			fl.answered = len(data) == 4 && binary.BigEndian.Uint32(data)&ctSeenReply != 0
 		case ctaID, ctaZone:
 			id.bytes(typ, data)
 		}
@@ -219,28 +230,61 @@ func (p *placed) serving(k frontKey) ([]netip.AddrPort, bool) {
 	return nil, false
 }
 
-// disconnect deletes stale UDP and SCTP connections. TCP connections are never
-// touched: they end by themselves when their endpoint does.
-func (t *Table) disconnect(s suspects) (int, error) {
-	if len(s) == 0 {
-		return 0, nil
+// appeared tells for which families there are TCP frontends that were none before.
+func (st *state) appeared(olds map[string]*placed) [len(families)]bool {
+	var out [len(families)]bool
+	for name, old := range olds {
+		now := st.services[name]
+		if now == nil || old != nil && slices.EqualFunc(old.svc.Frontends, now.svc.Frontends, sameKey) {
+			continue
+		}
+		known := map[frontKey]bool{}
+		for _, k := range frontKeys(old) {
+			known[k] = true
+		}
+		for _, f := range now.svc.Frontends {
+			if k := f.key(); k.proto == TCP && !known[k] {
+				out[k.family()] = true
+			}
+		}
 	}
+	return out
+}
+
+func sameKey(a, b Frontend) bool { return a.key() == b.key() }
+
+// untranslated tells whether a connection was begun before its frontend was one.
+func (st *state) untranslated(fl flow, nodePortAddrs map[netip.Addr]bool) bool {
+	k := frontKey{fl.to.Addr().Unmap(), fl.proto, fl.to.Port()}
+	if _, owned := st.owners[k]; !owned && nodePortAddrs[k.addr] {
+		k.addr = k.family().unspecified()
+	}
+	_, owned := st.owners[k]
+	return owned && !st.eclipsed[k] && fl.from == fl.to
+}
+
+// disconnect deletes stale UDP and SCTP connections, and TCP connections to new frontends that nobody ever
+// answered: whoever called before there was the Service sends its first packet again and again, and conntrack would
+// let it pass untranslated each time. Other TCP connections are never touched: they end by themselves when their endpoint does.
+func (t *Table) disconnect(olds map[string]*placed, all bool) (int, error) {
+	s := t.state.suspect(olds, all)
 	nodePortAddrs := map[netip.Addr]bool{}
 	for _, a := range t.state.static.NodePortAddresses {
 		nodePortAddrs[a.Unmap()] = true
 	}
-	type kind struct {
-		f family
-		p Proto
-	}
-	kinds := map[kind]bool{}
+	kinds := map[kind]func(flow, map[netip.Addr]bool) bool{}
 	for k := range s {
-		kinds[kind{k.family(), k.proto}] = true
+		kinds[kind{k.family(), k.proto}] = s.stale
+	}
+	for f, new := range t.state.appeared(olds) {
+		if new || all {
+			kinds[kind{family(f), TCP}] = t.state.untranslated
+		}
 	}
 	var stale []flow
-	for k := range kinds {
+	for k, wrong := range kinds {
 		err := t.wire.flows(k.f, k.p, func(fl flow) {
-			if s.stale(fl, nodePortAddrs) {
+			if wrong(fl, nodePortAddrs) {
 				stale = append(stale, fl)
 			}
 		})
@@ -255,4 +299,10 @@ func (t *Table) disconnect(s suspects) (int, error) {
 		}
 	}
 	return len(stale), t.wire.forget(stale)
+}
+
+// kind is what connections are listed by.
+type kind struct {
+	f family
+	p Proto
 }
