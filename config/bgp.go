@@ -24,6 +24,7 @@ type BGPPeer struct {
 	FromGateway bool // the peer is the node's default gateway
 	VRF         string
 	Port        uint16
+	ListenPort  uint16 // where it may connect to us; 0: nowhere
 
 	LocalASN uint32 // ours towards this peer
 	PeerASN  uint32 // if Dynamic is empty

@@ -194,6 +194,7 @@ peerASN: 4200000002
 peerAddress: "fe80::1"
 interface: eth0
 peerPort: 65535
+listenPort: 179
 sourceAddress: "fd00::1"
 holdTime: 9m0s
 keepaliveTime: 0s

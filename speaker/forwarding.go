@@ -59,6 +59,7 @@ type forwarding struct {
 	kernel chan struct{} // rung by nft when somebody else changed our table
 	world  chan struct{} // rung when something all translations depend on may have changed
 	dead   func() map[string]bool
+	spread func() bool                  // whether routers lead announced addresses to several nodes
 	others func(context.Context) string // names another live service proxy, or ""
 	traces func() bool                  // tells whether kube-proxy may be there but not answer, because we have its port
 	open   func() (*nft.Table, error)
@@ -261,6 +262,7 @@ func (f *forwarding) environment(ctx context.Context) (environment, error) {
 	}
 	env.Node.Dead = f.dead()
 	env.Static.DropInvalid = f.kernelIs == nil || !f.kernelIs.Liberal // unless known: what the last speaker most likely did
+	env.Static.Spread = f.spread()
 	f.now, f.stale, f.announce = env, false, nil
 	return env, nil
 }

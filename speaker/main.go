@@ -94,6 +94,7 @@ func (s *speaker) run(ctx context.Context) error {
 	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
+	f.spread, p.spread = p.spreads.Load, func() { ring(s.bells.world) }
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
 		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load(), s.kinds.lacking()} },

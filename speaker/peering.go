@@ -57,7 +57,7 @@ func (w *World) resolve(peer config.BGPPeer) config.BGPPeer {
 // session returns the settings of the session with a peer.
 func (w *World) session(peer config.BGPPeer) bgp.Peer {
 	session := bgp.Peer{
-		Key: peer.Name, Address: peer.Address, Interface: peer.Interface, VRF: peer.VRF, Port: peer.Port,
+		Key: peer.Name, Address: peer.Address, Interface: peer.Interface, VRF: peer.VRF, Port: peer.Port, ListenPort: peer.ListenPort,
 		LocalASN: peer.LocalASN, PeerASN: peer.PeerASN, RouterID: w.routerID(peer), Source: peer.Source,
 		HoldTime: peer.HoldTime, Keepalive: peer.Keepalive, ConnectRetry: peer.ConnectTime,
 		Password: peer.Password, TTLSecurity: peer.TTLSecurity, Families: families(peer),

@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/bfd"
 	"github.com/fairlead/fairlead/speaker/bgp"
+	"github.com/fairlead/fairlead/speaker/nft"
 )
 
 const (
@@ -68,6 +69,12 @@ type peering struct {
 	draining time.Time // since when this node is; zero if it is not
 	planned  chan struct{}
 	plan     atomic.Pointer[planned]
+
+	rings    *nft.Relays // nil where the kernel has no nftables: then nobody forwards by them either
+	joined   map[netip.Addr]netip.Addr
+	joinedAt time.Time
+	spreads  atomic.Bool // whether there are any
+	spread   func()      // called when that changes
 }
 
 // planned is what the loop last wished, for the guard.
@@ -80,6 +87,7 @@ type planned struct {
 // run loops until ctx ends, then says goodbye.
 func (p *peering) run(ctx context.Context) error {
 	p.started = time.Now()
+	p.openRings()
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
@@ -141,6 +149,7 @@ func (p *peering) decide(w World) RoutePlan {
 }
 
 func (p *peering) apply(ctx context.Context, w World, plan RoutePlan) error {
+	p.join(ctx, w) // before routers lead anything here
 	_, err := p.room.Apply(ctx, plan.Wish)
 	p.lookForRivals(w.Now)
 	next := planned{plan: plan, rivals: p.rivals}

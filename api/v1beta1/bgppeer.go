@@ -85,6 +85,13 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	PeerPort int32 `json:"peerPort,omitempty"`
 
+	// The TCP port of the nodes where the peer may connect to them, such as 179. By default only the nodes connect, and no
+	// port of theirs is open. With it either side may be first; who is no BGPPeer is turned away.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	ListenPort int32 `json:"listenPort,omitempty"`
+
 	// The address to connect from. It must be one of the node's, so a peer that has it selects one node by
 	// nodeSelectors.
 	// +optional

@@ -4,9 +4,11 @@ package bgp_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/fairlead/fairlead/docs/routers"
 	"github.com/fairlead/fairlead/speaker/bgp"
 	"github.com/fairlead/fairlead/speaker/bgp/routertest"
 )
@@ -38,5 +40,34 @@ func TestPeerComesAndGoes(t *testing.T) {
 		if _, err := room.Apply(t.Context(), bgp.Wish{}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A peer whose settings change while its session is up is heard again at once, also by a router that meets the new
+// connection while it has yet to read that the old session ended.
+func TestSettingsChangeWhileUp(t *testing.T) {
+	router := routertest.NewRouter(t, "frr")
+	router.Link("r1", "172.30.0.11/24 172.30.0.1/24", "fd30::11/64 fd30::1/64")
+	router.StartFRR(strings.Replace(routers.FRR, " neighbor fairlead timers", " neighbor fairlead password s3cret\n neighbor fairlead timers", 1))
+	room, peer := newRoom(t), basic()
+	peer.Address, peer.RouterID, peer.Password = addr("172.30.0.1"), addr("172.30.0.11"), "s3cret"
+	peer.Families = []bgp.Family{bgp.IPv4, bgp.IPv6}
+	for i := range 20 {
+		peer.PeerASN = 64513
+		apply(t, room, peer, v4(), v6())
+		untilEstablished(t, room)
+		peer.PeerASN = 64999
+		router.Signal("bgpd", "STOP")
+		apply(t, room, peer, v4(), v6())
+		if i%2 == 0 {
+			routertest.Until(t, 10*time.Second, func() string {
+				if p := room.Report().Peers[0]; p.State != bgp.OpenSent {
+					return fmt.Sprintf("round %d: %s: %s", i, p.State, p.Reason)
+				}
+				return ""
+			})
+		}
+		router.Signal("bgpd", "CONT")
+		untilError(t, room, "it is in AS 64513, not in AS 64999")
 	}
 }

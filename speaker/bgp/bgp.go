@@ -21,6 +21,7 @@ type Room struct {
 	applying sync.Mutex // one Apply at a time
 	have     Wish
 	spare    []*speaker // servers without a session, to be used again
+	doors    map[door]*listener
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -29,7 +30,7 @@ type Room struct {
 // New returns a room without sessions. When the context is done, sessions end without a
 // word, like those of a process that dies; see Close and Leave for better ways.
 func New(ctx context.Context, log *slog.Logger) *Room {
-	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), sessions: map[string]*session{}}
+	return &Room{life: ctx, log: log, bell: make(chan struct{}, 1), doors: map[door]*listener{}, sessions: map[string]*session{}}
 }
 
 // Bell rings when a session came up, settled, went down or failed in a new way.
@@ -64,11 +65,13 @@ func (r *Room) Apply(ctx context.Context, want Wish) (Report, error) {
 	for i, err := range errs {
 		if err != nil {
 			words := cease(wire.BGP_ERROR_SUB_OUT_OF_RESOURCES, "the speaker could not keep the session")
-			err = errors.Join(err, r.end(changes[i].Key, words)) // what it knows is unknown now
+			_, ending := r.end(changes[i].Key, words) // what it knows is unknown now
+			err = errors.Join(err, ending)
 			errs[i] = fmt.Errorf("%s session %s: %w", changes[i].Action, changes[i].Key, err)
 			reached.forget(changes[i].Key)
 		}
 	}
+	r.listen(want.Peers)
 	r.have = reached
 	return r.Report(), errors.Join(errs...)
 }
@@ -105,11 +108,11 @@ func (r *Room) replace(change Change, all []Route) error {
 	if change.Action != Close {
 		words = cease(wire.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE, "the peer's settings changed")
 	}
-	err := r.end(change.Key, words)
+	last, err := r.end(change.Key, words)
 	if change.Action == Close {
 		return err
 	}
-	s, err := r.newSession(change.Peer, all)
+	s, err := r.newSession(change.Peer, all, last)
 	if err != nil {
 		return err
 	}
@@ -128,20 +131,20 @@ func (r *Room) takeSpeaker() *speaker {
 	return newSpeaker()
 }
 
-func (r *Room) end(key string, words *objection) error {
+// end ends a session, if there is one, and returns what is closed when its last connection is; nil for nothing.
+func (r *Room) end(key string, words *objection) (<-chan struct{}, error) {
 	s := r.session(key)
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	r.mu.Lock()
 	delete(r.sessions, key)
 	r.mu.Unlock()
-	sp, err := s.end(r.life, words)
-	if err != nil {
-		return fmt.Errorf("stop its server: %w", err)
+	if err := s.end(r.life, words); err != nil {
+		return s.last, fmt.Errorf("stop its server: %w", err)
 	}
-	r.spare = append(r.spare, sp)
-	return nil
+	r.spare = append(r.spare, s.speaker)
+	return s.last, nil
 }
 
 func (r *Room) session(key string) *session {
@@ -174,8 +177,10 @@ func (r *Room) endAll(words *objection) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	var errs []error
+	r.listen(nil)
 	for _, p := range r.have.Peers {
-		errs = append(errs, r.end(p.Key, words))
+		_, err := r.end(p.Key, words)
+		errs = append(errs, err)
 	}
 	r.have = Wish{}
 	return errors.Join(errs...)

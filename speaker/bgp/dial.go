@@ -114,12 +114,31 @@ func (p Peer) prepare(fd int, address netip.Addr) error {
 			return fmt.Errorf("set the password: %w", err)
 		}
 	}
+	return p.setOptions(fd, address.Is6())
+}
+
+// tune gives a connection that the peer opened what ours have from the beginning.
+func (p Peer) tune(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		is6 := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().Is6()
+		outer := raw.Control(func(fd uintptr) { err = p.setOptions(int(fd), is6) })
+		err = errors.Join(outer, err)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return fmt.Errorf("take the peer's connection: %w", err)
+	}
+	return nil
+}
+
+func (p Peer) setOptions(fd int, is6 bool) error {
 	hops := p.ttl()
 	options := [][3]int{
 		{unix.IPPROTO_IP, unix.IP_TTL, hops}, {unix.IPPROTO_IP, unix.IP_TOS, classSelector},
 		{unix.IPPROTO_IP, unix.IP_MINTTL, p.leastTTL()},
 	}
-	if address.Is6() {
+	if is6 {
 		options = [][3]int{
 			{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hops}, {unix.IPPROTO_IPV6, unix.IPV6_TCLASS, classSelector},
 			{unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, p.leastTTL()},

@@ -53,6 +53,9 @@ func msg(kind byte, body ...byte) []byte {
 // open is a good OPEN of AS 64513 with a hold time of 9 s and 4-byte ASNs.
 var open = msg(1, 4, 0xfc, 0x01, 0, 9, 10, 9, 0, 2, 8, 2, 6, 65, 4, 0, 0, 0xfc, 0x01)
 
+// patient is the same with a hold time of 90 s.
+var patient = bytes.Replace(open, []byte{0, 9, 10, 9}, []byte{0, 90, 10, 9}, 1)
+
 // greet brings the session up on the peer's side.
 func greet(conn net.Conn) bool {
 	if _, err := conn.Write(append(bytes.Clone(open), msg(4)...)); err != nil {
@@ -98,8 +101,12 @@ func TestHostilePeers(t *testing.T) {
 		{"closes in mid-message", func(c net.Conn) {
 			if greet(c) {
 				c.Write(update[:25])
+				c.(*net.TCPConn).CloseWrite() // what it has not read would make a Close a reset
+				io.Copy(io.Discard, c)
 			}
 		}, "read from the peer: unexpected EOF"},
+		{"sends no OPEN", func(c net.Conn) { io.Copy(io.Discard, c) }, "it took the connection but has sent no OPEN for 10s"},
+		{"sends no KEEPALIVE", func(c net.Conn) { c.Write(patient); io.Copy(io.Discard, c) }, "it took the connection but has sent no KEEPALIVE for 10s"},
 		{"unknown type", func(c net.Conn) {
 			if greet(c) {
 				c.Write(msg(77))
@@ -129,6 +136,9 @@ func TestHostilePeers(t *testing.T) {
 	for _, test := range tests {
 		p := hostile(t, test.talk)
 		p.Key, p.HoldTime = test.name, 3*time.Second
+		if test.name == "sends no KEEPALIVE" {
+			p.HoldTime = 30 * time.Second
+		}
 		wish.Peers = append(wish.Peers, p)
 		wish.Routes[p.Key] = []bgp.Route{v4()}
 	}
@@ -136,7 +146,7 @@ func TestHostilePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range tests {
-		routertest.Until(t, 15*time.Second, func() string {
+		routertest.Until(t, 30*time.Second, func() string {
 			for _, p := range room.Report().Peers {
 				if p.Key == test.name && strings.Contains(p.LastError, test.want) {
 					return ""

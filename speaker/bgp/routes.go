@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -74,6 +75,9 @@ func (s *session) look() PeerReport {
 	defer s.mu.Unlock()
 	r := s.report
 	r.Updates, r.Ignored = s.counters.updates, s.counters.ignored
+	if s.deaf != "" && r.State != Established {
+		r.Reason = strings.TrimPrefix(r.Reason+"; "+s.deaf, "; ")
+	}
 	if s.conn == nil {
 		r.Local = netip.Addr{}
 		return r

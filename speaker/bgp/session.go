@@ -29,7 +29,9 @@ type session struct {
 	speaker *speaker
 	cancel  context.CancelFunc
 	done    chan struct{}
-	wake    chan struct{} // the settings changed, or the session shall end its pause
+	offers  chan *net.TCPConn // connections that the peer opened
+	wake    chan struct{}     // the settings changed, or the session shall end its pause
+	last    <-chan struct{}   // closed when the connection before is; run's own
 
 	mu       sync.Mutex
 	peer     Peer
@@ -37,13 +39,14 @@ type session struct {
 	hops     nextHops // of the routes in gobgp's table; nil before the first connection
 	conn     *connection
 	report   PeerReport
-	lived    bool // there was a connection since the process began
+	lived    bool   // there was a connection since the process began
+	deaf     string // why the peer cannot connect to us
 	counters struct{ updates, ignored uint64 }
 }
 
 // newSession starts the server and the session's goroutine, which must know the routes before
 // it connects: what it learns later comes after the End-of-RIB marker.
-func (r *Room) newSession(p Peer, routes []Route) (*session, error) {
+func (r *Room) newSession(p Peer, routes []Route, last <-chan struct{}) (*session, error) {
 	sp := r.takeSpeaker()
 	if err := sp.start(r.life, p); err != nil {
 		return nil, err
@@ -51,7 +54,7 @@ func (r *Room) newSession(p Peer, routes []Route) (*session, error) {
 	ctx, cancel := context.WithCancel(r.life)
 	s := &session{
 		log: r.log.With("peer", p.Key), ring: r.ring, speaker: sp, cancel: cancel,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), peer: p, routes: routes,
+		done: make(chan struct{}), offers: make(chan *net.TCPConn, 1), wake: make(chan struct{}, 1), last: last, peer: p, routes: routes,
 		report: PeerReport{Key: p.Key, Address: p.Address, ASN: p.PeerASN, State: Idle, Since: time.Now()},
 	}
 	go s.run(ctx)
@@ -88,26 +91,43 @@ func (s *session) run(ctx context.Context) {
 // live is one attempt, and the session if it succeeds; the error says what ended it.
 func (s *session) live(ctx context.Context) error {
 	p := s.settings()
+	conn, theirs, err := s.reach(ctx, p)
+	if err != nil {
+		return err
+	}
+	return s.talk(ctx, p, conn, theirs)
+}
+
+// dial connects to the peer, whose address may have to be found first.
+func (s *session) dial(ctx context.Context, p Peer) (*net.TCPConn, error) {
 	address := p.Address
 	if !address.IsValid() {
 		s.enter(Idle, fmt.Sprintf("no router advertisement was heard on %s yet", p.Interface))
 		found, err := discover(ctx, p.Interface)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		address = found
 	}
 	s.enter(Connect, fmt.Sprintf("connecting to %s", address))
-	conn, err := p.dial(ctx, address)
-	if err != nil {
-		return err
+	s.afterLast(ctx)
+	return p.dial(ctx, address)
+}
+
+// afterLast waits until the connection before is closed at both ends, which takes a second at most.
+func (s *session) afterLast(ctx context.Context) {
+	if s.last == nil {
+		return
 	}
-	return s.talk(ctx, p, conn)
+	select {
+	case <-ctx.Done():
+	case <-s.last:
+	}
 }
 
 // talk runs the session on a connection. Routes go into gobgp's table before the peer
 // does: the End-of-RIB marker must not overtake them.
-func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
+func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn, theirs bool) error {
 	local := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	if err := s.settle(ctx, local, remote); err != nil {
@@ -119,13 +139,27 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn) error {
 		_ = conn.Close()
 		return errors.Join(err, s.speaker.disconnect(ctx))
 	}
-	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed}
+	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed, gone: make(chan struct{}), introduced: make(chan struct{})}
+	s.last = c.gone
 	if !s.adopt(ctx, c) {
-		c.close()
+		c.halt()
 	}
-	err = p.suspect(c.run(), c)
+	err = p.suspect(s.refereed(c, theirs), c)
 	s.orphan(c)
 	return errors.Join(err, s.speaker.disconnect(ctx))
+}
+
+// refereed runs the connection against others that the peer may open.
+func (s *session) refereed(c *connection, theirs bool) error {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		s.referee(c, theirs, stop)
+	}()
+	err := c.run()
+	close(stop)
+	<-done
+	return err
 }
 
 // adopt makes the connection the session's own, unless the session is ending.
@@ -226,6 +260,13 @@ func (s *session) retune(ctx context.Context, p Peer) error {
 	return s.settle(ctx, s.local(), netip.Addr{})
 }
 
+// notListening keeps why the peer cannot connect to us; empty if it can, or need not.
+func (s *session) notListening(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = why
+}
+
 func (s *session) rouse() {
 	select {
 	case s.wake <- struct{}{}:
@@ -245,10 +286,16 @@ func (s *session) drop(words *objection) {
 	}
 }
 
-// end ends the session for good, with these words or none, and returns the server.
-func (s *session) end(ctx context.Context, words *objection) (*speaker, error) {
+// end ends the session for good, with these words or none. The server is free then; the connection may still
+// be waiting for the peer to close it, too.
+func (s *session) end(ctx context.Context, words *objection) error {
 	s.cancel()
 	s.drop(words)
 	<-s.done
-	return s.speaker, s.speaker.stop(ctx)
+	select {
+	case late := <-s.offers:
+		_ = late.Close()
+	default:
+	}
+	return s.speaker.stop(ctx)
 }

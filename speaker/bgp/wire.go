@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +24,10 @@ type connection struct {
 	restarted bool
 	// changed is told of every step towards Established.
 	changed func(State)
+	// gone is closed when the peer's connection is.
+	gone chan struct{}
+	// introduced is closed when the peer's OPEN has come.
+	introduced chan struct{}
 
 	writing sync.Mutex // whole messages to the peer
 
@@ -35,10 +40,19 @@ type connection struct {
 	updates  uint64
 	ignored  uint64
 	farewell *objection
+	awaited  string // the message that must come in time; "" for none
+	halted   bool
+	told     bool // the peer has been sent a NOTIFICATION and the end of our data
 }
+
+// patience is how long a peer that took the connection may take for its OPEN, and then for
+// its first KEEPALIVE. RFC 4271 suggests 4 minutes and the hold time: a router that is alive answers at
+// once, and one that has lost the connection while it tidied up the session before never does.
+const patience = 10 * time.Second
 
 // run moves messages until one side ends, and says why it did.
 func (c *connection) run() error {
+	c.await("OPEN")
 	ends := make(chan error, 2)
 	go func() { ends <- c.inward() }()
 	go func() { ends <- c.outward() }()
@@ -48,8 +62,9 @@ func (c *connection) run() error {
 		c.tell(against)
 		err = fmt.Errorf("the session was ended because of the peer: %w", against)
 	}
-	c.close()
-	err = cmp.Or(err, <-ends) // the other way ends because of the close
+	c.halt()
+	err = cmp.Or(err, <-ends) // the other way ends because of the halt
+	c.part()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.farewell != nil {
@@ -58,9 +73,49 @@ func (c *connection) run() error {
 	return err
 }
 
-func (c *connection) close() {
-	c.peer.Close()
+// await bounds the time until a message; what is "" for any time.
+func (c *connection) await(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.halted {
+		return
+	}
+	c.awaited = what
+	var limit time.Time
+	if what != "" {
+		limit = time.Now().Add(patience)
+	}
+	_ = c.peer.SetReadDeadline(limit) // it fails if the connection is closed, and so will the next read
+}
+
+// halt makes both ways end. The peer's connection stays open.
+func (c *connection) halt() {
+	c.mu.Lock()
+	c.halted = true
+	c.mu.Unlock()
+	_ = c.peer.SetDeadline(time.Now().Add(-time.Second)) // as above
 	c.gobgp.Close()
+}
+
+// part waits in the background until the peer has closed its end too, if it was told why: a router that meets our
+// next connection while it still has this one might confuse the two, and data that nobody reads would make this end a
+// reset, which may overtake the NOTIFICATION.
+func (c *connection) part() {
+	c.mu.Lock()
+	told := c.told
+	c.mu.Unlock()
+	if !told {
+		c.peer.Close()
+		close(c.gone)
+		return
+	}
+	go func() {
+		defer close(c.gone)
+		defer c.peer.Close()
+		if c.peer.SetReadDeadline(time.Now().Add(time.Second)) == nil {
+			_, _ = io.Copy(io.Discard, c.peer) // however it ends, it has ended
+		}
+	}()
 }
 
 // leave ends the session from our side: with these words, or without any (nil), which
@@ -75,7 +130,7 @@ func (c *connection) leave(words *objection) {
 	if words != nil {
 		c.tell(words)
 	}
-	c.close()
+	c.halt()
 }
 
 // tell sends a NOTIFICATION. A peer that reads nothing does not get one.
@@ -90,8 +145,10 @@ func (c *connection) tell(words *objection) {
 	if _, err := c.peer.Write(words.notification()); err != nil {
 		return
 	}
-	if tcp, ok := c.peer.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite()
+	if tcp, ok := c.peer.(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+		c.mu.Lock()
+		c.told = true
+		c.mu.Unlock()
 	}
 }
 
@@ -108,7 +165,7 @@ func (c *connection) inward() error {
 			return fmt.Errorf("the peer has taken no data for the hold time of %s: %w", c.settings.hold(), err)
 		}
 		if err != nil {
-			return fmt.Errorf("read from the peer: %w", err)
+			return c.late(err)
 		}
 		m, err = f.pass(m)
 		c.heard(f)
@@ -121,11 +178,29 @@ func (c *connection) inward() error {
 	}
 }
 
+// late says what was waited for, if that is how the reading ended.
+func (c *connection) late(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.awaited == "" || c.halted || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("read from the peer: %w", err)
+	}
+	return object(wire.BGP_ERROR_HOLD_TIMER_EXPIRED, 0, nil,
+		fmt.Sprintf("it took the connection but has sent no %s for %s", c.awaited, patience))
+}
+
 // heard takes over what the filter has learnt.
 func (c *connection) heard(f filter) {
 	c.mu.Lock()
+	before := c.phase
 	c.theirs, c.ignored, c.phase = f.open, f.ignored, f.phase
 	c.mu.Unlock()
+	if before == waitsForOpen && f.phase != before {
+		close(c.introduced)
+	}
+	if f.phase != before {
+		c.await(map[phase]string{waitsForKeepalive: "KEEPALIVE"}[f.phase])
+	}
 	c.advance()
 }
 

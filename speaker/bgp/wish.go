@@ -67,6 +67,8 @@ type Peer struct {
 	VRF string
 	// Port of the peer; 0 is 179.
 	Port uint16
+	// ListenPort is where the peer may connect to us, too; 0 for nowhere.
+	ListenPort uint16
 
 	// LocalASN is our ASN towards this peer.
 	LocalASN uint32
@@ -156,7 +158,7 @@ func (r Route) Draining() Route {
 
 // Equal says whether both values are the same session with the same settings.
 func (p Peer) Equal(o Peer) bool {
-	return p.sameSession(o) && p.ConnectRetry == o.ConnectRetry && p.Blocked == o.Blocked &&
+	return p.sameSession(o) && p.ConnectRetry == o.ConnectRetry && p.Blocked == o.Blocked && p.ListenPort == o.ListenPort &&
 		slices.Equal(p.NextHops, o.NextHops)
 }
 

@@ -27,6 +27,8 @@ func (l *lab) twoNodes(turn func(string) string) {
 	l.t.Helper()
 	services, slices := objects(l.t.(*testing.T), turn(transitionObjects))
 	w := Service(services[0], slices, testNode(), nft.Random).Wish
+	static := l.static()
+	static.Announced, static.Spread = both(movedAddr), true
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		var table *nft.Table
 		l.in(ns, func() error {
@@ -35,7 +37,7 @@ func (l *lab) twoNodes(turn func(string) string) {
 			return err
 		})
 		l.t.Cleanup(func() { _ = table.Close() })
-		_, err := table.Apply(context.Background(), nft.Wish{Static: l.static(), Full: true, Changed: map[string]nft.Service{"shop/web": w}})
+		_, err := table.Apply(context.Background(), nft.Wish{Static: static, Full: true, Changed: map[string]nft.Service{"shop/web": w}})
 		l.check(err)
 	}
 }

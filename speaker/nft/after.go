@@ -61,7 +61,7 @@ func (t *Table) forgetClients() (int, error) {
 	for try := 0; ; try++ {
 		var stale []element
 		for _, f := range families {
-			err := t.wire.readElements(f, affinity, func(e element) {
+			_, err := t.wire.readElements(f, affinity, func(e element) {
 				at := f.addrLen()
 				if !keep[native(e.key[at:])>>classBits][f.backendOf(e.data)] {
 					stale = append(stale, e)

@@ -102,7 +102,8 @@ func (c *changes) net() (del, add []element) {
 // rules of a chain it sees as they were when it came: a chain that is newer than
 // that is empty for it, and it would go on untranslated, with all of its
 // connection. And the kernel shows new ranges only at the end of their commit,
-// after the tokens that guard frontends with them.
+// after the tokens that guard frontends with them; but it takes none that
+// overlaps one it has, so a frontend's old ranges go with the new ones that overlap them.
 func (c *changes) inOrder() []*changes {
 	del, add := c.net()
 	before, lead, after := &changes{settled: true}, &changes{settled: true}, &changes{settled: true}
@@ -122,14 +123,14 @@ func (c *changes) inOrder() []*changes {
 	for _, e := range del {
 		deleted[e.slot] = true
 	}
-	added := make(map[slot]bool, len(add))
+	added := overlapping(del, add)
 	for _, e := range add {
-		added[e.slot] = true
-		if e.set.comesFirst() && !deleted[e.slot] && !c.makes(e.family) {
+		if e.set.comesFirst() && !deleted[e.slot] && !added[e.slot] && !c.makes(e.family) {
 			before.add = append(before.add, e)
 		} else {
 			lead.add = append(lead.add, e)
 		}
+		added[e.slot] = true
 	}
 	for _, e := range del {
 		if e.set.isBehindToken() && !added[e.slot] {
@@ -139,6 +140,29 @@ func (c *changes) inOrder() []*changes {
 		}
 	}
 	return []*changes{before, lead, after}
+}
+
+// overlapping are the ranges that come and those that go that overlap each other.
+func overlapping(del, add []element) map[slot]bool {
+	out := make(map[slot]bool, len(add))
+	going := map[slot][]slot{} // by frontend
+	for _, e := range del {
+		if e.set == allowedSources {
+			f := e.guarded()
+			going[f] = append(going[f], e.slot)
+		}
+	}
+	if len(going) == 0 {
+		return out
+	}
+	for _, e := range add {
+		for _, old := range going[e.guarded()] {
+			if old.overlaps(e.slot) {
+				out[old], out[e.slot] = true, true
+			}
+		}
+	}
+	return out
 }
 
 // makes tells whether the plan makes a family's table: no packet is in it yet.

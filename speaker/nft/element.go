@@ -137,7 +137,7 @@ func (s slot) keyString() string {
 		return a + " . " + a
 	case allowedSources:
 		return s.sourceString()
-	case nodeportIPs, serviceIPs, serviceCIDRs, echoIPs, relays, podCIDRs, unmasqueraded, setCount:
+	case nodeportIPs, serviceIPs, serviceCIDRs, echoIPs, relays, rings, podCIDRs, unmasqueraded, setCount:
 	}
 	a := s.family.addr(s.key).String()
 	if s.bound {
@@ -147,6 +147,19 @@ func (s slot) keyString() string {
 		return "from " + a
 	}
 	return a
+}
+
+// guarded is the frontend whose source ranges a slot is among; the zero slot if it is none of them.
+func (s slot) guarded() slot {
+	if s.set != allowedSources {
+		return slot{}
+	}
+	return slot{family: s.family, set: frontends, key: s.key[:len(s.key)-int(s.family.addrLen())]}
+}
+
+// overlaps tells whether two slots are source ranges of one frontend that share an address.
+func (s slot) overlaps(o slot) bool {
+	return s.set == allowedSources && s.guarded() == o.guarded() && s.key <= o.end && o.key <= s.end
 }
 
 func (s slot) sourceString() string {
@@ -163,7 +176,7 @@ func (e element) dataString() string {
 	case endpoints, affinity:
 		b := e.family.backendOf(e.data)
 		return fmt.Sprintf("%s . %d", b.Addr(), b.Port())
-	case relays:
+	case relays, rings:
 		return e.family.addr(e.data).String()
 	default:
 		return strings.TrimSpace(e.data)

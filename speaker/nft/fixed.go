@@ -96,9 +96,11 @@ func (st *state) setStatic(s Static) {
 		for _, c := range staticChains(f, s) {
 			st.setChain(f, c)
 		}
-		if _, exists := st.tables[f].chains["forward"]; exists && !s.DropInvalid {
-			delete(st.tables[f].chains, "forward")
-			st.plan.gone = append(st.plan.gone, chainRef{f, "forward"})
+		for _, name := range []string{"forward", "unknown"} {
+			if _, exists := st.tables[f].chains[name]; exists && !s.DropInvalid && !s.Spread {
+				delete(st.tables[f].chains, name)
+				st.plan.gone = append(st.plan.gone, chainRef{f, name})
+			}
 		}
 		for k := uint32(1); first && k <= spareSlots; k++ {
 			st.follow(f, class{stage: plain, slots: k})

@@ -3,6 +3,7 @@ package nft
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // rung waits for the bell as long as a heal may take in all.
@@ -52,6 +54,10 @@ func TestHeal(t *testing.T) {
 		"add table ip fairlead { flags dormant; }",
 		"flush map ip6 fairlead endpoints",
 		"add chain ip fairlead output { type nat hook output priority -100; policy drop; }",
+		"add element ip fairlead frontends { * : 0:1 }",
+		"add element ip6 fairlead classes { * : drop }",
+		"add element ip fairlead service-ips { * }",
+		"add element ip fairlead allowed-sources { 203.0.113.7 . tcp . 80 . 0.0.0.0-9.0.0.0 }",
 	} {
 		t.Run(harm, func(t *testing.T) {
 			s.run("nft", harm)
@@ -190,6 +196,41 @@ func TestContest(t *testing.T) {
 	}
 }
 
+// TestSourcesChange changes the ranges of a guarded frontend from each of these
+// to each other. The kernel takes no range that overlaps one it has.
+func TestSourcesChange(t *testing.T) {
+	s := newSpace(t)
+	table := s.open(nil)
+	guarded := func(sources ...string) Service {
+		return Service{Targets: []Target{{Endpoints: backends("10.244.1.1:80")}, {Endpoints: backends("[fd44::1]:80")}}, Frontends: []Frontend{
+			{Addr: netip.MustParseAddr("203.0.113.7"), Proto: TCP, Port: 80, Kind: External, Target: 0, Short: None, Guarded: true, Sources: prefixes(sources...)},
+			{Addr: netip.MustParseAddr("fd30::7"), Proto: TCP, Port: 80, Kind: External, Target: 1, Short: None, Guarded: true, Sources: prefixes(sources...)},
+		}}
+	}
+	lists := [][]string{
+		{"0.0.0.0/0", "::/0"},
+		{"255.0.0.0/32", "ff00::/128"},
+		{"198.51.0.0/16", "2001:db8::/32"},
+		{"198.51.100.0/24", "2001:db8:1::/48"},
+		{"198.51.100.128/25", "203.0.113.0/24", "2001:db8:1:8000::/49", "fd00::/8"},
+		{"198.51.100.0/25", "203.0.0.0/16", "2001:db8:1::/49", "fd00::/16"},
+		{},
+	}
+	apply(t, table, full(nil))
+	for _, from := range lists {
+		for _, to := range lists {
+			apply(t, table, step(map[string]Service{"a/b": guarded(from...)}))
+			rep := apply(t, table, step(map[string]Service{"a/b": guarded(to...)}))
+			if rep.ReadBack || rep.Errors > 0 {
+				t.Errorf("from %v to %v: %d errors, read back %t", from, to, rep.Errors, rep.ReadBack)
+			}
+		}
+	}
+	if rep := apply(t, table, full(map[string]Service{"a/b": guarded()})); rep.Added+rep.Deleted > 0 {
+		t.Errorf("the kernel held something else: %+v", rep)
+	}
+}
+
 // TestNodePortIsNotHidden: a Service that names a node's address does not get
 // what is sent to the node port of another, in whatever order they come and go.
 func TestNodePortIsNotHidden(t *testing.T) {
@@ -243,16 +284,18 @@ func TestStaticChanges(t *testing.T) {
 	services := map[string]Service{"a/b": sample()}
 	apply(t, table, full(services))
 	for name, change := range map[string]func(*Static){
-		"pods":     func(x *Static) { x.PodCIDRs = prefixes("10.0.0.0/8") },
-		"no pods":  func(x *Static) { x.PodCIDRs = nil },
-		"services": func(x *Static) { x.ServiceCIDRs = append(x.ServiceCIDRs, prefixes("10.97.0.0/16")...) },
-		"nodes":    func(x *Static) { x.NodePortAddresses = addrs("192.168.0.3", "192.168.0.3") },
-		"vips":     func(x *Static) { x.Announced = addrs("203.0.113.8") },
-		"no ping":  func(x *Static) { x.Echo = nil },
-		"no echo":  func(x *Static) { x.AnswerEcho = false },
-		"liberal":  func(x *Static) { x.DropInvalid = false },
-		"mark":     func(x *Static) { x.MasqueradeMark = 0x1000 },
-		"all":      func(x *Static) { x.MasqueradeAll = true },
+		"pods":            func(x *Static) { x.PodCIDRs = prefixes("10.0.0.0/8") },
+		"no pods":         func(x *Static) { x.PodCIDRs = nil },
+		"services":        func(x *Static) { x.ServiceCIDRs = append(x.ServiceCIDRs, prefixes("10.97.0.0/16")...) },
+		"nodes":           func(x *Static) { x.NodePortAddresses = addrs("192.168.0.3", "192.168.0.3") },
+		"vips":            func(x *Static) { x.Announced = addrs("203.0.113.8") },
+		"no ping":         func(x *Static) { x.Echo = nil },
+		"no echo":         func(x *Static) { x.AnswerEcho = false },
+		"liberal":         func(x *Static) { x.DropInvalid = false },
+		"spread":          func(x *Static) { x.Spread = true },
+		"spread, liberal": func(x *Static) { x.DropInvalid, x.Spread = false, true },
+		"mark":            func(x *Static) { x.MasqueradeMark = 0x1000 },
+		"all":             func(x *Static) { x.MasqueradeAll = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			static := sampleStatic
@@ -302,6 +345,30 @@ func TestFailedTransaction(t *testing.T) {
 	}
 	if diff := cmp.Diff([]netip.Addr{}, table.state.addressesInUse()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestMadeAnew: what cannot be reached by changes is reached by a new table, in a single transaction.
+func TestMadeAnew(t *testing.T) {
+	s := newSpace(t)
+	table := s.open(nil)
+	services := map[string]Service{"a/b": sample()}
+	apply(t, table, full(services))
+	want := s.ruleset()
+	rep, err := table.applyAll(step(services), true)
+	if err != nil || rep.Transactions != 1 || rep.Deleted != 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if diff := cmp.Diff(want, s.ruleset()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for err, want := range map[error]bool{
+		nil: false, unix.ENOMEM: false, unix.ENOBUFS: false, unix.EPERM: false,
+		unix.EEXIST: true, fmt.Errorf("add element: %w", unix.ENOENT): true, unix.EBUSY: true,
+	} {
+		if got := refused(err); got != want {
+			t.Errorf("%v: %t", err, got)
+		}
 	}
 }
 

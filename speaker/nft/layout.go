@@ -84,8 +84,9 @@ func staticChains(f family, s Static) []chain {
 			{why: "from this node", exprs: slices.Concat(fibLocalSource(), setMark(mark), jump(expr.VerdictGoto, "short-circuit"))},
 		}},
 		servicesChain(f, s),
+		relayChain(f),
 		{name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, dstnat}, rules: []rule{
-			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), f.relay(), drop())},
+			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
 			{why: "first packets from outside and from pods", exprs: jump(expr.VerdictJump, "services")},
 		}},
 		{name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, dstnat}, rules: []rule{
@@ -97,12 +98,40 @@ func staticChains(f family, s Static) []chain {
 			{why: "an endpoint reached itself", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), f.lookupPair(hairpin), masquerade())},
 		}},
 	}
-	if s.DropInvalid {
-		chains = append(chains, chain{name: "forward", hook: &hook{"filter", unix.NF_INET_FORWARD, filter}, rules: []rule{
-			{why: "would leave with the pod's own address", exprs: slices.Concat(ctBit(expr.CtKeySTATE, ctStateInvalid), f.inSet(f.saddr(), podCIDRs), drop())},
-		}})
+	if s.DropInvalid || s.Spread {
+		chains = append(chains, unknownChains(f, s)...)
 	}
 	return chains
+}
+
+// unknownChains are for packets that conntrack knows no connection of and that pass no NAT hook: it takes no FIN and no RST
+// for the beginning of one.
+func unknownChains(f family, s Static) []chain {
+	var unknown []rule
+	if s.Spread {
+		unknown = []rule{
+			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
+			{why: "a router would send it back here", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), drop())},
+		}
+	}
+	if s.DropInvalid {
+		unknown = append(unknown, rule{why: "would leave with the pod's own address", exprs: slices.Concat(f.inSet(f.saddr(), podCIDRs), drop())})
+	}
+	return []chain{
+		{name: "unknown", rules: unknown},
+		{name: "forward", hook: &hook{"filter", unix.NF_INET_FORWARD, filter}, rules: []rule{
+			{why: "of no connection", exprs: slices.Concat(ctInvalid(), jump(expr.VerdictGoto, "unknown"))},
+		}},
+	}
+}
+
+// relayChain passes packets on to another node that may know their connection.
+func relayChain(f family) chain {
+	return chain{name: "relay", rules: []rule{
+		{why: "the address came here from there", exprs: slices.Concat(f.relay(relays), drop())},
+		{why: "not for ever round", exprs: slices.Concat(f.lookupAddr(rings), f.fewerHops())},
+		{why: "routers lead the address there, too", exprs: slices.Concat(f.relay(rings), drop())},
+	}}
 }
 
 func servicesChain(f family, s Static) chain {

@@ -39,7 +39,9 @@ func drawSome(t *rapid.T) Service {
 			f.Addr = netip.IPv4Unspecified()
 		}
 		if f.Guarded {
-			f.Sources = prefixes("198.51.100.0/24", "198.51.100.128/25")
+			f.Sources = prefixes(rapid.SliceOfN(rapid.SampledFrom([]string{
+				"0.0.0.0/0", "198.51.100.0/24", "198.51.100.128/25", "198.51.100.200/32", "203.0.113.0/24",
+			}), 1, 3).Draw(t, "sources")...)
 		}
 		s.Frontends = append(s.Frontends, f)
 	}
@@ -51,19 +53,27 @@ func drawSome(t *rapid.T) Service {
 // model is a kernel that only knows elements.
 type model map[slot]string
 
+// play makes the transactions of a plan, and refuses what the kernel would.
 func (m model) play(t *rapid.T, plan *changes) {
-	del, add := plan.net()
-	for _, e := range del {
-		if have, there := m[e.slot]; !there || have != e.data {
-			t.Fatalf("deletes %s, which is not there", e)
+	for _, part := range plan.inOrder() {
+		del, add := part.net()
+		for _, e := range del {
+			if have, there := m[e.slot]; !there || have != e.data {
+				t.Fatalf("deletes %s, which is not there", e)
+			}
+			delete(m, e.slot)
 		}
-		delete(m, e.slot)
-	}
-	for _, e := range add {
-		if _, there := m[e.slot]; there {
-			t.Fatalf("adds %s, which is there", e)
+		for _, e := range add {
+			if _, there := m[e.slot]; there {
+				t.Fatalf("adds %s, which is there", e)
+			}
+			for s := range m {
+				if s.overlaps(e.slot) {
+					t.Fatalf("adds %s, which overlaps %s", e, s.keyString())
+				}
+			}
+			m[e.slot] = e.data
 		}
-		m[e.slot] = e.data
 	}
 }
 

@@ -95,7 +95,8 @@ func concerns(messages []netlink.Message) bool {
 func aboutRelays(typ uint16, attrs []byte) bool {
 	switch typ & 0xff {
 	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-		return text(attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET)) == relays.String()
+		set := text(attribute(attrs, unix.NFTA_SET_ELEM_LIST_SET))
+		return set == relays.String() || set == rings.String()
 	}
 	return false
 }

@@ -82,9 +82,11 @@ func (w *wire) readTable(f family, snap *snapshot) error {
 		if id.isOthers() {
 			continue
 		}
-		if err := w.readElements(f, id, func(e element) { snap.elements[e.slot] = e.data }); err != nil {
+		strange, err := w.readElements(f, id, func(e element) { snap.elements[e.slot] = e.data })
+		if err != nil {
 			return err
 		}
+		t.foreign = t.foreign || strange
 	}
 	return nil
 }
@@ -157,19 +159,27 @@ func (w *wire) readChains(f family, t *tableSnapshot) error {
 	})
 }
 
-// readElements calls each with every element of a set.
-func (w *wire) readElements(f family, id setID, each func(element)) error {
+// readElements calls each with every element of a set that could be ours, and tells whether there are others:
+// "*" is an element without a key.
+func (w *wire) readElements(f family, id setID, each func(element)) (strange bool, err error) {
+	spec := id.spec(f)
 	fill := func(b *buffer) {
 		inTable(b)
 		b.str(unix.NFTA_SET_ELEM_LIST_SET, id.String())
 	}
-	return w.dump(nftMessage(unix.NFT_MSG_GETSETELEM), f.proto(), fill, func(_ uint16, b []byte) {
+	err = w.dump(nftMessage(unix.NFT_MSG_GETSETELEM), f.proto(), fill, func(_ uint16, b []byte) {
 		for typ, elem := range attributes(attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
-			if typ == unix.NFTA_LIST_ELEM {
-				each(parseElement(f, id, elem))
+			if typ != unix.NFTA_LIST_ELEM {
+				continue
+			}
+			if e := parseElement(f, id, elem); spec.fits(e) {
+				each(e)
+			} else {
+				strange = true
 			}
 		}
 	})
+	return strange, err
 }
 
 func parseElement(f family, id setID, b []byte) element {

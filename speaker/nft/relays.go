@@ -17,20 +17,30 @@ import (
 // not: TCP packets that open none and belong to none known here are passed to that node as
 // they came, at its MAC address, and it goes on forwarding them. New connections stay here.
 //
+// A ring does the same for addresses that routers lead to several nodes at once, and to other ones than before whenever
+// one comes or goes: each node passes on what it does not know to the next one, until one knows it or relayHops have
+// been asked.
+//
 // Relays writes into a map of the Table, next to it: an address must not be announced
 // before its connections are safe, and a Table may be busy. Where there is no table,
 // because something else forwards, there is nothing to keep. Not safe for concurrent use.
 type Relays struct {
 	wire *wire
+	set  setID
 }
 
 // OpenRelays connects to the kernel of the calling thread's network namespace and changes nothing.
-func OpenRelays() (*Relays, error) {
+func OpenRelays() (*Relays, error) { return openRelays(relays) }
+
+// OpenRings is the same for rings, which are apart from what moved here; what moved here goes first.
+func OpenRings() (*Relays, error) { return openRelays(rings) }
+
+func openRelays(set setID) (*Relays, error) {
 	w, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	return &Relays{w}, nil
+	return &Relays{w, set}, nil
 }
 
 // Close ends the connection to the kernel and leaves everything as it is.
@@ -40,7 +50,7 @@ func (r *Relays) Close() error { return r.wire.close() }
 func (r *Relays) Read() (map[netip.Addr]netip.Addr, error) {
 	have, err := r.read()
 	if err != nil {
-		return nil, fmt.Errorf("read the relays of table %s: %w", TableName, err)
+		return nil, fmt.Errorf("read the %s of table %s: %w", r.set, TableName, err)
 	}
 	var out map[netip.Addr]netip.Addr
 	for _, f := range families {
@@ -59,18 +69,18 @@ func (r *Relays) Read() (map[netip.Addr]netip.Addr, error) {
 // nothing but the kernel.
 func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("apply relays: %w", err)
+		return fmt.Errorf("apply %s: %w", r.set, err)
 	}
 	have, err := r.read()
 	if err != nil {
-		return fmt.Errorf("read the relays of table %s: %w", TableName, err)
+		return fmt.Errorf("read the %s of table %s: %w", r.set, TableName, err)
 	}
 	b := newBatch(r.wire)
 	for _, f := range families {
 		if have[f] == nil {
 			continue
 		}
-		del, add := relayChanges(f, have[f], want)
+		del, add := r.changes(f, have[f], want)
 		b.elements(unix.NFT_MSG_DELSETELEM, 0, del)
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, add)
 	}
@@ -79,17 +89,17 @@ func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) erro
 	}
 	// The table may vanish between reading and writing; who comes next reads again.
 	if err := b.commit(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("write the relays of table %s: %w", TableName, err)
+		return fmt.Errorf("write the %s of table %s: %w", r.set, TableName, err)
 	}
 	return nil
 }
 
-// relayChanges are the elements of a family to delete and to add, sorted.
-func relayChanges(f family, have map[slot]string, want map[netip.Addr]netip.Addr) (del, add []element) {
+// changes are the elements of a family to delete and to add, sorted.
+func (r *Relays) changes(f family, have map[slot]string, want map[netip.Addr]netip.Addr) (del, add []element) {
 	wanted := map[slot]string{}
 	for at, to := range want {
 		if at.IsValid() && to.IsValid() && familyOf(at) == f && familyOf(to) == f {
-			wanted[slot{family: f, set: relays, key: rawAddr(at)}] = rawAddr(to)
+			wanted[slot{family: f, set: r.set, key: rawAddr(at)}] = rawAddr(to)
 		}
 	}
 	for at, data := range have {
@@ -114,7 +124,7 @@ func (r *Relays) read() (have [len(families)]map[slot]string, err error) {
 	for _, f := range families {
 		for try := 0; ; try++ {
 			found := map[slot]string{}
-			err = r.wire.readElements(f, relays, func(e element) { found[e.slot] = e.data })
+			_, err = r.wire.readElements(f, r.set, func(e element) { found[e.slot] = e.data })
 			if err == nil {
 				have[f] = found
 			}

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/nftables/binaryutil"
@@ -146,27 +147,62 @@ func ctBit(key expr.CtKey, bit uint32) []expr.Any {
 	}
 }
 
+// ctInvalid is "ct state == invalid": a packet has one state, and every packet is asked.
+func ctInvalid() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: native32(ctStateInvalid)},
+	}
+}
+
 func l4proto(p byte) []expr.Any {
 	return []expr.Any{loadProto(reg1), &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{p}}}
 }
 
+// hopsLeft is what a packet keeps at least of its TTL when it is passed on to other nodes: enough to reach a pod, which
+// answers that it does not know it either. relayHops is how many nodes are asked at most.
+const hopsLeft, relayHops = 8, 24
+
 // notFirst is "tcp flags != syn / fin,syn,rst,ack ip ttl > 8": a packet that opens no
-// connection, yet conntrack knows none that it is of. The second half ends what two
-// nodes that relay to each other would play, while the packet can still reach a pod,
-// which answers that it does not know it either. Each relaying takes a hop.
+// connection, yet conntrack knows none that it is of. The second half ends what
+// nodes that relay to each other would play. Each relaying takes a hop.
 func (f family) notFirst() []expr.Any {
-	const flagsAt, finSynRstAck, syn, hopsLeft = 13, 0x17, 0x02, 8
-	return append(l4proto(unix.IPPROTO_TCP),
+	const flagsAt, finSynRstAck, syn = 13, 0x17, 0x02
+	return slices.Concat(l4proto(unix.IPPROTO_TCP), []expr.Any{
 		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: flagsAt, Len: 1},
 		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{finSynRstAck}, Xor: []byte{0}},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte{syn}},
-		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1},
-		&expr.Cmp{Op: expr.CmpOpGt, Register: reg1, Data: []byte{hopsLeft}})
+	}, f.hopsAbove(hopsLeft))
 }
 
-// relay is "dup to ip daddr map @relays": as it came, to that node's MAC address.
-func (f family) relay() []expr.Any {
-	return []expr.Any{f.loadAddr(f.daddr(), reg1), mapped(relays), &expr.Dup{RegAddr: reg1}}
+// hopsAbove is "ip ttl > hops".
+func (f family) hopsAbove(hops byte) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1},
+		&expr.Cmp{Op: expr.CmpOpGt, Register: reg1, Data: []byte{hops}},
+	}
+}
+
+// fewerHops is "ip ttl > 32 ip ttl set 32".
+func (f family) fewerHops() []expr.Any {
+	const most = hopsLeft + relayHops
+	write := &expr.Payload{
+		OperationType: expr.PayloadWrite, SourceRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1,
+	}
+	if f == v4 {
+		write.CsumType, write.CsumOffset = expr.CsumTypeInet, 10
+	}
+	return append(f.hopsAbove(most), &expr.Immediate{Register: reg1, Data: []byte{most}}, write)
+}
+
+// lookupAddr is "ip daddr @set", of a map.
+func (f family) lookupAddr(set setID) []expr.Any {
+	return []expr.Any{f.loadAddr(f.daddr(), reg1), mapped(set)}
+}
+
+// relay is "dup to ip daddr map @set": as it came, to that node's MAC address.
+func (f family) relay(set setID) []expr.Any {
+	return append(f.lookupAddr(set), &expr.Dup{RegAddr: reg1})
 }
 
 // echo is "icmp type echo-request".

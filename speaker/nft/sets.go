@@ -27,6 +27,7 @@ const (
 	serviceCIDRs   // ranges whose unknown addresses are dropped
 	echoIPs        // addresses that are pinged
 	relays         // addresses that came here in a planned move -> node whose connections they still have, see Relays
+	rings          // addresses that routers lead to several nodes -> node that is asked next for a connection, see Relays
 	podCIDRs       // who is a pod
 	unmasqueraded  // sources that reach ClusterIPs with their own address
 	hairpin        // local endpoints: address . address
@@ -46,6 +47,15 @@ type setSpec struct {
 	userdata []byte
 }
 
+// fits tells whether the set could hold an element if it were ours.
+func (s setSpec) fits(e element) bool {
+	size := int(s.data.Bytes)
+	if e.set.isVerdictMap() {
+		size = len(e.data)
+	}
+	return len(e.key) == int(s.key.Bytes) && (len(e.end) == len(e.key) || s.fields == nil) && len(e.data) == size
+}
+
 // affinitySize bounds what packets can make the kernel remember.
 const affinitySize = 1 << 20
 
@@ -54,7 +64,7 @@ func (id setID) String() string { return setNames[id] }
 var setNames = [setCount]string{
 	"frontends", "nodeports", "short-circuits", "nodeport-short-circuits",
 	"classes", "plain-classes", "remember", "endpoints", "affinity",
-	"nodeport-ips", "service-ips", "service-cidrs", "echo-ips", "relays", "pods", "unmasqueraded", "hairpin", "allowed-sources",
+	"nodeport-ips", "service-ips", "service-cidrs", "echo-ips", "relays", "rings", "pods", "unmasqueraded", "hairpin", "allowed-sources",
 }
 
 // isInterval tells whether elements are the bounds of ranges.
@@ -71,7 +81,7 @@ func (id setID) isBehindToken() bool {
 func (id setID) comesFirst() bool { return id.isVerdictMap() || id == allowedSources }
 
 // isOthers tells whether somebody else than the Table keeps the elements: packets or Relays.
-func (id setID) isOthers() bool { return id == affinity || id == relays }
+func (id setID) isOthers() bool { return id == affinity || id == relays || id == rings }
 
 func (id setID) isVerdictMap() bool {
 	return id == classes || id == plainClasses || id == remembers
@@ -103,7 +113,7 @@ func (id setID) spec(f family) setSpec {
 		s.flags, s.fields = unix.NFT_SET_INTERVAL|setConcat, []uint8{uint8(addr.Bytes), 1, 2, uint8(addr.Bytes)}
 	case serviceCIDRs, podCIDRs, unmasqueraded:
 		s.key, s.flags = addr, unix.NFT_SET_INTERVAL
-	case relays:
+	case relays, rings:
 		s.key, s.data = addr, addr
 	case nodeportIPs, serviceIPs, echoIPs, setCount:
 		s.key = addr

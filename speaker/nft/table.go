@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Table is the two kernel tables of this network namespace. It is not safe for
@@ -61,11 +63,18 @@ func (t *Table) Apply(ctx context.Context, w Wish) (Report, error) {
 	var rep Report
 	var err error
 	if w.Full || t.doubtful.Load() || before.full {
-		rep, err = t.applyAll(w)
-	} else if rep, err = t.applyChanged(w); err != nil {
-		t.log.Warn("reading the forwarding table back after a failed change", "error", err)
-		rep, err = t.applyAll(Wish{Static: w.Static})
-		rep.Errors++
+		rep, err = t.applyAll(w, false)
+	} else {
+		rep, err = t.applyChanged(w)
+	}
+	for _, anew := range []bool{false, true} {
+		if err == nil || anew && !refused(err) {
+			break
+		}
+		t.log.Warn("reading the forwarding table back after a failed change", "error", err, "anew", anew)
+		errs := rep.Errors + 1
+		rep, err = t.applyAll(Wish{Static: w.Static}, anew)
+		rep.Errors += errs
 	}
 	if err != nil {
 		rep.Errors++
@@ -92,8 +101,14 @@ func (t *Table) applyChanged(w Wish) (Report, error) {
 	return rep, err
 }
 
-// applyAll reads the kernel back and changes what differs.
-func (t *Table) applyAll(w Wish) (Report, error) {
+// refused tells whether the kernel refused a change for what it holds, and would refuse it again.
+func refused(err error) bool {
+	return slices.ContainsFunc([]error{unix.EEXIST, unix.ENOENT, unix.ENOTEMPTY, unix.EBUSY, unix.EINVAL}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// applyAll reads the kernel back and changes what differs. If that was refused before, it makes the tables anew: one
+// transaction that needs nothing of what is there and costs only the affinity of clients.
+func (t *Table) applyAll(w Wish, anew bool) (Report, error) {
 	t.doubtful.Store(false) // before the dump: what changes from now on is in doubt again
 	old := t.state
 	st := newState()
@@ -104,6 +119,9 @@ func (t *Table) applyAll(w Wish) (Report, error) {
 		st.remember(w.Static, wanted)
 		t.doubtful.Store(true)
 		return Report{ReadBack: true}, err
+	}
+	for _, f := range families {
+		snap.tables[f].foreign = snap.tables[f].foreign || anew && snap.tables[f].exists
 	}
 	kernel := snap.past()
 	for _, f := range families {

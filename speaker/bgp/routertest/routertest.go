@@ -257,6 +257,12 @@ func (r *Router) Vtysh(command string) string {
 	return run(r.t, []string{"vtysh", "--vty_socket", r.dir, "-c", command})
 }
 
+// Signal sends one of FRR's daemons a signal: STOP, CONT.
+func (r *Router) Signal(daemon, signal string) {
+	r.t.Helper()
+	run(r.t, []string{"sh", "-c", fmt.Sprintf("kill -%s $(cat %s/%s.pid)", signal, r.dir, daemon)})
+}
+
 // StartBIRD runs BIRD with the given configuration.
 func (r *Router) StartBIRD(config string) {
 	r.t.Helper()
