@@ -63,6 +63,7 @@ type BFDProfile struct {
 	Multiplier uint8
 	Passive    bool
 	MinimumTTL uint8
+	Echo       time.Duration
 }
 
 // Number is a number that may be absent.

@@ -176,7 +176,7 @@ func unite(q L2Query, apply []L2, advertisements []string) L2Answer {
 	}
 	slices.Sort(answer.Links)
 	answer.Links = slices.Compact(answer.Links)
-	answer.Reason, answer.Message = v1beta1.ReasonAnnounced, fmt.Sprintf("%s can be announced on %s", q.Addr, strings.Join(answer.Links, ", "))
+	answer.Reason, answer.Message = v1beta1.ReasonAnnounced, q.Addr.String()+" can be announced on "+strings.Join(answer.Links, ", ")
 	if len(answer.Links) == 0 {
 		answer.Reason, answer.Message = v1beta1.ReasonNoInterface, noInterface(q, apply)
 	}

@@ -55,6 +55,7 @@ func readProfiles(objects []v1beta1.BFDProfile) (map[string]*BFDProfile, []Probl
 			Multiplier: uint8(valueOf(spec.DetectMultiplier)),
 			Passive:    valueOf(spec.PassiveMode),
 			MinimumTTL: uint8(valueOf(spec.MinimumTTL)),
+			Echo:       milliseconds(spec.EchoInterval),
 		}
 	}
 	for _, p := range problems {

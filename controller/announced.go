@@ -21,6 +21,8 @@ type announcers struct {
 	byAddr   map[netip.Addr]announcer
 	routed   routed
 	problems map[string][]string // by object
+	empty    map[string][]string // those of them that say a Service has no endpoint, which by itself stops no announcement
+	urgent   map[string]bool     // objects with a problem that no waiting will solve
 	contests map[string][]string // those of them that say another host uses an address, by object
 }
 
@@ -34,7 +36,7 @@ type announcer struct {
 func readAnnouncers(speakers []v1beta1.Speaker, silent map[string]bool) announcers {
 	a := announcers{
 		speakers: len(speakers), byAddr: map[netip.Addr]announcer{}, routed: readRouted(speakers, silent),
-		problems: map[string][]string{}, contests: map[string][]string{},
+		problems: map[string][]string{}, empty: map[string][]string{}, urgent: map[string]bool{}, contests: map[string][]string{},
 	}
 	for _, speaker := range speakers {
 		for _, announced := range speaker.Status.Addresses {
@@ -51,17 +53,32 @@ func readAnnouncers(speakers []v1beta1.Speaker, silent map[string]bool) announce
 			}
 		}
 		for _, problem := range speaker.Status.Problems {
-			text := speaker.Name + ": " + cmp.Or(problem.Message, problem.Reason)
-			a.problems[problem.Object] = append(a.problems[problem.Object], text)
-			if problem.Reason == v1beta1.ReasonAddressConflict {
-				a.contests[problem.Object] = append(a.contests[problem.Object], text)
-			}
+			a.note(speaker.Name, problem)
 		}
 	}
-	for _, problems := range a.problems {
-		slices.Sort(problems)
+	for _, problems := range []map[string][]string{a.problems, a.empty} {
+		for _, texts := range problems {
+			slices.Sort(texts)
+		}
 	}
 	return a
+}
+
+// note takes note of what one speaker cannot do.
+func (a announcers) note(speaker string, problem v1beta1.SpeakerProblem) {
+	text := speaker + ": " + cmp.Or(problem.Message, problem.Reason)
+	switch problem.Reason {
+	case v1beta1.ReasonNoEndpoints:
+		a.empty[problem.Object] = append(a.empty[problem.Object], text)
+		return
+	case v1beta1.ReasonNoLocalEndpoint: // the pods of a new Service take their time
+	case v1beta1.ReasonAddressConflict:
+		a.contests[problem.Object] = append(a.contests[problem.Object], text)
+		a.urgent[problem.Object] = true
+	default:
+		a.urgent[problem.Object] = true
+	}
+	a.problems[problem.Object] = append(a.problems[problem.Object], text)
 }
 
 func later(a, b announcer) bool {
@@ -93,7 +110,7 @@ func (a announcers) condition(e entry, g ipam.Grant, now time.Time) (condition m
 		condition.Status = metav1.ConditionFalse
 		condition.Reason, condition.Message = a.nobody(e, missing, by)
 	}
-	if condition.Status == metav1.ConditionFalse && len(a.problemsOf(e)) == 0 && impatience(e, now) < patience {
+	if condition.Status == metav1.ConditionFalse && !a.urgent["service/"+e.claim.Service.String()] && impatience(e, now) < patience {
 		condition.Status, condition.Reason, condition.Message = metav1.ConditionUnknown, v1beta1.ReasonPending, "waiting for a node to announce "+strings.Join(missing, ", ")
 	}
 	return condition, true
@@ -128,11 +145,13 @@ func impatience(e entry, now time.Time) time.Duration {
 	return now.Sub(have.LastTransitionTime.Time)
 }
 
+// problemsOf returns what speakers say of a Service, sorted.
 func (a announcers) problemsOf(e entry) []string {
-	if len(a.problems) == 0 {
-		return nil
+	object := "service/" + e.claim.Service.String()
+	if problems := a.problems[object]; len(problems) > 0 {
+		return problems
 	}
-	return a.problems["service/"+e.claim.Service.String()]
+	return a.empty[object]
 }
 
 func (w announcer) String() string {

@@ -54,7 +54,7 @@ func newBench(t *testing.T, answer func(err error) error, objects ...client.Obje
 	b.reconciler = &reconciler{
 		source: source{cache: b.server, live: b.server, services: func() ([]*corev1.Service, error) { return b.cached, nil }},
 		client: b.server, clock: time.Now, log: log,
-		metrics: newMetrics(prometheus.NewRegistry()), crier: newCrier(b.server, time.Now, log, "test"), news: newNews(), memory: newMemory(),
+		metrics: newMetrics(prometheus.NewRegistry()), crier: newCrier(b.server, time.Now, log, "test"), news: newNews(), counts: counts{}, memory: newMemory(),
 	}
 	return b
 }

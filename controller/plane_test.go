@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -93,14 +95,20 @@ func kubernetesBinaries(t *testing.T) string {
 	return filepath.Dir(found[len(found)-1])
 }
 
+// freePort returns a port that nobody listens on, of those that the kernel gives to no outgoing connection: until the
+// program that is to listen there does, its own and other programs' connections would else take the port away.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 20000, 12000
+	for range 100 {
+		port := first + mathrand.IntN(count)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port among %d", count)
+	return 0
 }
 
 func (p *plane) write(t *testing.T, name, content string) string {
@@ -183,7 +191,7 @@ func (p *plane) client(t *testing.T) client.Client {
 		t.Fatal(err)
 	}
 	var c client.Client
-	eventually(t, time.Minute, func() error {
+	eventually(t, 3*time.Minute, func() error {
 		var err error
 		if c, err = client.New(p.config, client.Options{Scheme: scheme}); err != nil {
 			return err
@@ -225,12 +233,37 @@ func (p *plane) install(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: "controller"}, Subjects: subjects,
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "fairlead-controller"},
 	})
-	eventually(t, 30*time.Second, func() error { return p.admin.List(context.Background(), &v1beta1.IPAddressPoolList{}) })
+	eventually(t, time.Minute, func() error { return p.served(len(files)) })
+}
+
+// served tells whether the API server tells clients of so many of our kinds: it learns them one after the other, and a
+// controller that misses one ends.
+func (p *plane) served(kinds int) error {
+	asker, err := discovery.NewDiscoveryClientForConfig(p.config)
+	if err != nil {
+		return err
+	}
+	_, lists, err := asker.ServerGroupsAndResources()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, list := range lists {
+		for _, resource := range list.APIResources {
+			if list.GroupVersion == v1beta1.GroupVersion.String() {
+				known[resource.Kind] = true
+			}
+		}
+	}
+	if len(known) < kinds {
+		return fmt.Errorf("%d of %d kinds are served", len(known), kinds)
+	}
+	return nil
 }
 
 func (p *plane) create(t *testing.T, object client.Object) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		object.SetResourceVersion("")
 		if err := p.admin.Create(context.Background(), object); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
@@ -246,6 +279,16 @@ func (p *plane) createYAML(t *testing.T, data []byte) {
 		t.Fatal(err)
 	}
 	p.create(t, &object)
+}
+
+// insist makes a request again that the API server was too busy for: whether a change was made nobody knows.
+func insist(request func() error) error {
+	for {
+		err := request()
+		if !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) {
+			return err
+		}
+	}
 }
 
 // kubeconfig writes a kubeconfig for a token.

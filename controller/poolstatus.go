@@ -35,7 +35,7 @@ func changePools(w world, o outcome) []poolChange {
 		}
 		var events []event
 		want.Conditions, events = mergeConditions(pool.Status.Conditions, poolConditions(w.problems, pool, usage), pool.Generation, w.now)
-		change := poolChange{pool: pool, status: !equality.Semantic.DeepEqual(pool.Status, want), events: events}
+		change := poolChange{pool: pool, status: !equality.Semantic.DeepEqual(pool.Status, want), numbers: onlyNumbers(pool.Status, want), events: events}
 		change.pool.Status, change.pool.Finalizers = want, finalizers(pool, w.config, usage)
 		change.protect = !slices.Equal(change.pool.Finalizers, pool.Finalizers)
 		if change.protect && !pool.DeletionTimestamp.IsZero() { // it goes: there is nothing more to be said of it

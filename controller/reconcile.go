@@ -52,6 +52,7 @@ type reconciler struct {
 	metrics *metrics
 	crier   *crier
 	news    news
+	counts  counts
 
 	memory *memory
 	leases []lease
@@ -83,13 +84,18 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	due, held := r.news.hold(o.services, r.clock())
 	r.crier.pace(r.news.calm(r.clock()))
+	pools, wait := r.counts.hold(o.pools, r.clock())
 	left, again, err := r.writeServices(ctx, due)
-	err = errors.Join(err, r.writePools(ctx, o.pools, &again), r.writeL2(ctx, o.l2, &again), r.writeRouting(ctx, o.routing, &again))
+	err = errors.Join(err, r.writePools(ctx, pools, &again), r.writeL2(ctx, o.l2, &again), r.writeRouting(ctx, o.routing, &again))
 	if left > 0 && err != nil { // one that fails must not hold up those whose turn has not come
 		r.log.Warn("write", "error", err)
 		err = nil
 	}
-	return result(o, left, held, again), err
+	next := result(o, left, held, again)
+	if wait > 0 {
+		next.RequeueAfter = min(next.RequeueAfter, wait)
+	}
+	return next, err
 }
 
 // gather returns how long a bell waits for others before a pass begins.
@@ -206,6 +212,9 @@ func (r *reconciler) writePools(ctx context.Context, changes []poolChange, again
 		}
 		if err == nil && change.protect { // last: a pool that is let go is gone with it
 			err = r.protect(ctx, pool, change.pool.Finalizers)
+		}
+		if err == nil {
+			r.counts[pool.Name] = r.clock()
 		}
 		errs = append(errs, r.wroteObject(err, again, about{v1beta1.GroupVersion.String(), "IPAddressPool", "", pool.Name, pool.UID}, change.events))
 	}

@@ -97,7 +97,8 @@ func (p *plane) createMany(t *testing.T, namespace string, n int) {
 				Ports: []corev1.ServicePort{{Port: 80}}, Selector: map[string]string{"app": fmt.Sprint("app", i%100)},
 			},
 		}
-		if err := p.admin.Create(context.Background(), service); err != nil && !apierrors.IsAlreadyExists(err) {
+		err := insist(func() error { return p.admin.Create(context.Background(), service.DeepCopy()) })
+		if err != nil && !apierrors.IsAlreadyExists(err) {
 			t.Error(err)
 		}
 	})
@@ -124,10 +125,16 @@ func (p *plane) patchBare(t *testing.T, namespace string, n int) {
 		addr := fmt.Sprintf("10.%d.%d.%d", 100+i>>16, i>>8&255, i&255)
 		body := fmt.Sprintf(`{"metadata":{"annotations":{"fairlead.dev/ip-allocated-from-pool":"big"}},"status":{"loadBalancer":{"ingress":[{"ip":%q}]},"conditions":[{"type":"fairlead.dev/Allocated","status":"True","reason":"AddressAllocated","message":"%s from pool big","lastTransitionTime":"2026-01-01T00:00:00Z"},{"type":"fairlead.dev/Announced","status":"Unknown","reason":"Pending","message":"waiting for a node to announce %s","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, addr, addr, addr)
 		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("s%05d", i)}}
-		if err := p.admin.Status().Patch(context.Background(), service, client.RawPatch(types.StrategicMergePatchType, []byte(body))); err != nil {
-			t.Error(err)
-		}
+		p.patchStatus(t, service, client.RawPatch(types.StrategicMergePatchType, []byte(body)))
 	})
+}
+
+func (p *plane) patchStatus(t *testing.T, service *corev1.Service, patch client.Patch) {
+	t.Helper()
+	err := insist(func() error { return p.admin.Status().Patch(context.Background(), service.DeepCopy(), patch) })
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // measure watches a namespace, calls a function, and returns how many Services a second got an address, from the first
@@ -139,21 +146,30 @@ func (p *plane) measure(t *testing.T, namespace string, n int, f func()) float64
 	addressed := make(chan string, n)
 	var first atomic.Pointer[time.Time]
 	informer := informers.NewSharedInformerFactoryWithOptions(kubernetes.NewForConfigOrDie(p.config), 0, informers.WithNamespace(namespace)).Core().V1().Services().Informer()
+	before := p.version(t) // what is older was there before: a watch may begin in the past
 	look := func(object any) {
+		service, ok := object.(*corev1.Service)
+		if !ok || !older(before, service.ResourceVersion) {
+			return
+		}
 		now := time.Now()
 		first.CompareAndSwap(nil, &now)
-		if service, ok := object.(*corev1.Service); ok && len(service.Status.LoadBalancer.Ingress) > 0 {
-			addressed <- service.Name
+		if len(service.Status.LoadBalancer.Ingress) == 0 {
+			return
+		}
+		select {
+		case addressed <- service.Name:
+		case <-ctx.Done():
 		}
 	}
-	if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, object any) { look(object) }}); err != nil {
+	handler, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, object any) { look(object) }})
+	if err != nil {
 		t.Fatal(err)
 	}
 	go informer.Run(ctx.Done())
-	if !toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+	if !toolscache.WaitForCacheSync(ctx.Done(), handler.HasSynced) {
 		t.Fatal("the watch does not begin")
 	}
-	first.Store(nil)
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
 	seen := map[string]struct{}{}
@@ -174,15 +190,23 @@ func (p *plane) measure(t *testing.T, namespace string, n int, f func()) float64
 	return float64(n-1) / last.Sub(*first.Load()).Seconds()
 }
 
+// version returns how far the API server is.
+func (p *plane) version(t *testing.T) string {
+	t.Helper()
+	var services corev1.ServiceList
+	if err := insist(func() error { return p.admin.List(context.Background(), &services) }); err != nil {
+		t.Fatal(err)
+	}
+	return services.ResourceVersion
+}
+
 // clearMany takes back what patchBare wrote.
 func (p *plane) clearMany(t *testing.T, namespace string, n int) {
 	t.Helper()
 	const body = `{"metadata":{"annotations":null},"status":null}`
 	p.each(n, func(i int) {
 		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("s%05d", i)}}
-		if err := p.admin.Status().Patch(context.Background(), service, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
-			t.Error(err)
-		}
+		p.patchStatus(t, service, client.RawPatch(types.MergePatchType, []byte(body)))
 	})
 }
 
@@ -240,7 +264,7 @@ func TestKilled(t *testing.T) {
 // awaitProgress waits until more Services than before have an address, or all.
 func (p *plane) awaitProgress(t *testing.T, before, n int) {
 	t.Helper()
-	eventually(t, time.Minute, func() error {
+	eventually(t, 3*time.Minute, func() error {
 		if have := len(p.addresses(t)); have <= before && have < n {
 			return fmt.Errorf("no Service beyond %d has an address", before)
 		}
@@ -252,7 +276,7 @@ func (p *plane) awaitProgress(t *testing.T, before, n int) {
 func (p *plane) addresses(t *testing.T) map[string]string {
 	t.Helper()
 	var services corev1.ServiceList
-	if err := p.admin.List(context.Background(), &services, client.InNamespace("killed")); err != nil {
+	if err := insist(func() error { return p.admin.List(context.Background(), &services, client.InNamespace("killed")) }); err != nil {
 		t.Fatal(err)
 	}
 	have, holder := map[string]string{}, map[string]string{}
@@ -286,17 +310,22 @@ func (p *plane) compare(t *testing.T, before map[string]string, random *rand.Ran
 			continue
 		}
 		delete(have, name)
-		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "killed", Name: name}}
-		if err := p.admin.Delete(context.Background(), service); err != nil {
-			t.Fatal(err)
-		}
-		service = &corev1.Service{
+		p.renew(t, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "killed", Name: name},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: &no, Ports: []corev1.ServicePort{{Port: 80}}},
-		}
-		if err := p.admin.Create(context.Background(), service); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 	return have
+}
+
+// renew deletes a Service and makes it anew.
+func (p *plane) renew(t *testing.T, service *corev1.Service) {
+	t.Helper()
+	if err := insist(func() error { return client.IgnoreNotFound(p.admin.Delete(context.Background(), service.DeepCopy())) }); err != nil {
+		t.Fatal(err)
+	}
+	err := insist(func() error { return p.admin.Create(context.Background(), service.DeepCopy()) })
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
 }

@@ -48,6 +48,7 @@ type poolChange struct {
 	pool    v1beta1.IPAddressPool // with its new status and finalizers
 	status  bool                  // the status is another than before
 	protect bool                  // the finalizers are
+	numbers bool                  // of the status, no more than numbers and the names beside them
 	events  []event
 }
 

@@ -73,7 +73,7 @@ func newManager(ctx context.Context, cfg *rest.Config, o options, log *slog.Logg
 	crier := newCrier(mgr.GetClient(), time.Now, log, hostname)
 	r := &reconciler{
 		source: src, client: mgr.GetClient(), clock: time.Now, log: log,
-		metrics: newMetrics(ctrlmetrics.Registry), crier: crier, news: newNews(), memory: newMemory(),
+		metrics: newMetrics(ctrlmetrics.Registry), crier: crier, news: newNews(), counts: counts{}, memory: newMemory(),
 	}
 	key := &gossipKey{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.namespace, log: log}
 	return mgr, errors.Join(watch(mgr, r), mgr.Add(crier), mgr.Add(key), addProbes(mgr))

@@ -24,8 +24,8 @@ const settleTime = 3 * time.Second
 
 // announceState is what the announcing loop reached, for status.
 type announceState struct {
-	Verdicts  []Verdict
 	Held      []hold
+	Nobody    []problem // what no node announces, with why this one cannot: sorted
 	Refused   []refused
 	Contested []refused // addresses that are announced although another host uses them, too
 	Moves     moves
@@ -69,6 +69,7 @@ type announcing struct {
 	answers   chan asked
 	meta      []byte
 	before    World     // of the round before
+	last      decided   // in the round before
 	rounds    uint64    // how often all was announced anew
 	heard     time.Time // when another host was last heard using an address of ours
 }
@@ -113,7 +114,7 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	a.know(w.Members)
 	now := time.Now()
-	verdicts := Decide(w)
+	verdicts := a.verdicts(w)
 	a.hear(ctx, verdicts, w, now)
 	if again(a.before, w, verdicts) || a.challenged(verdicts) {
 		a.rounds++
@@ -130,7 +131,7 @@ func (a *announcing) round(ctx context.Context) error {
 	contests := contested(reached.States, verdicts, w, now)
 	a.cryContested(ctx, contests)
 	state := announceState{
-		Verdicts: verdicts, Held: todo.Hold, Refused: slices.Collect(maps.Values(a.no)),
+		Held: todo.Hold, Nobody: a.last.nobody, Refused: slices.Collect(maps.Values(a.no)),
 		Contested: contests, Moves: a.moves, Relays: len(a.passed),
 		States: reached.States, Wire: reached.Links, Members: found, Links: all,
 	}
@@ -140,45 +141,6 @@ func (a *announcing) round(ctx context.Context) error {
 	a.state.Store(&state)
 	a.report()
 	return err
-}
-
-// world reads the cluster and the members, and tells who went silent.
-func (a *announcing) world(ctx context.Context) (World, []members.Member, error) {
-	s, err := a.memory.snapshot(ctx)
-	if err != nil {
-		return World{}, nil, err
-	}
-	w := s.world(a.node)
-	a.peers = len(s.Peers)
-	var sockets []netip.AddrPort
-	for _, peer := range s.Peers {
-		sockets = append(sockets, netip.AddrPortFrom(peer, a.port))
-	}
-	a.gossip.SetPeers(sockets)
-	found := a.gossip.Snapshot()
-	w.Members, w.Now = readMembers(found), time.Now()
-	silent := map[string]bool{}
-	for _, m := range w.Members {
-		if m.Life == Dead {
-			silent[m.Name] = true
-		}
-	}
-	a.dead(silent)
-	return w, found, nil
-}
-
-// settled tells whether gossip has found its peers, or had its time to.
-func (a *announcing) settled(found []members.Member) bool {
-	if time.Since(a.started) > settleTime {
-		return true
-	}
-	alive := 0
-	for _, m := range found {
-		if m.State == members.Alive {
-			alive++
-		}
-	}
-	return alive > a.peers
 }
 
 // apply answers for what is held, and tells what changed hands.

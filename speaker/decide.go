@@ -2,14 +2,12 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/config"
 	"github.com/fairlead/fairlead/speaker/elect"
 )
 
@@ -24,6 +22,8 @@ type Verdict struct {
 	Conflict v1beta1.ConflictPolicy
 	Reason   string // a Reason constant of the API
 	Message  string // the reason in a sentence
+	// Here is why this node cannot announce what nobody can.
+	Here refusal
 }
 
 // Decide says for every address of the world who announces it. Verdicts are
@@ -32,19 +32,16 @@ type Verdict struct {
 func Decide(w World) []Verdict {
 	w = w.layer2()
 	shares := shareAddresses(w.Services)
-	nominations := map[netip.Addr]nomination{}
-	for address, services := range shares {
-		nominations[address] = nominate(w, address, services)
-	}
-	owners := map[netip.Addr]elect.Verdict{}
-	for _, result := range elect.Owners(claims(w, nominations)) {
+	e := newElection(w, shares)
+	owners := make(map[netip.Addr]elect.Verdict, len(shares))
+	for _, result := range elect.Owners(e.claims()) {
 		for _, address := range result.Addresses {
 			owners[address] = result
 		}
 	}
-	var verdicts []Verdict
+	verdicts := make([]Verdict, 0, len(shares))
 	for _, address := range slices.SortedFunc(maps.Keys(shares), netip.Addr.Compare) {
-		verdict := judge(w, nominations[address], owners[address])
+		verdict := e.judge(e.nominations[address], owners[address])
 		verdict.Address, verdict.Services = address, keys(shares[address])
 		verdict.Present = w.present(address)
 		verdicts = append(verdicts, verdict)
@@ -69,14 +66,16 @@ func (w World) layer2() World {
 
 // shareAddresses groups Services by address, each group sorted by key.
 func shareAddresses(services []Service) map[netip.Addr][]Service {
-	shares := map[netip.Addr][]Service{}
+	shares := make(map[netip.Addr][]Service, len(services))
 	for _, service := range services {
 		for _, address := range service.Addresses {
 			shares[address] = append(shares[address], service)
 		}
 	}
 	for _, group := range shares {
-		slices.SortFunc(group, func(a, b Service) int { return cmp.Compare(a.Key, b.Key) })
+		if len(group) > 1 {
+			slices.SortFunc(group, func(a, b Service) int { return cmp.Compare(a.Key, b.Key) })
+		}
 	}
 	return shares
 }
@@ -89,143 +88,23 @@ func keys(services []Service) []string {
 	return found
 }
 
-// nomination is who can announce an address, and why the others cannot.
-type nomination struct {
-	able     map[string]config.L2Answer // by node
-	refusals []refusal                  // sorted by node
-}
-
-// refusal is why one node cannot announce an address.
-type refusal struct {
-	node, reason, message string
-}
-
-// nominate asks every node about an address with all its Services.
-func nominate(w World, address netip.Addr, services []Service) nomination {
-	n := nomination{able: map[string]config.L2Answer{}}
-	for _, node := range w.Nodes {
-		answer, refused := w.ask(address, services, node)
-		if refused != nil {
-			n.refusals = append(n.refusals, *refused)
-			continue
-		}
-		n.able[node.Name] = answer
-	}
-	return n
-}
-
-// ask asks whether one node could announce an address for all its Services, if its speaker is alive.
-func (w World) ask(address netip.Addr, services []Service, node Node) (config.L2Answer, *refusal) {
-	member, known := w.member(node.Name)
-	if !known {
-		return config.L2Answer{}, &refusal{node.Name, v1beta1.ReasonNoSpeaker, "no speaker was heard from it"}
-	}
-	if node.Excluded != "" {
-		return config.L2Answer{}, &refusal{node.Name, v1beta1.ReasonNodeExcluded, node.Excluded}
-	}
-	var all config.L2Answer
-	for i, service := range services {
-		if service.Local && !service.EndpointsOn[node.Name] {
-			return all, &refusal{node.Name, v1beta1.ReasonNoLocalEndpoint,
-				fmt.Sprintf("the externalTrafficPolicy of %s is Local and it has no ready endpoint there", service.Key)}
-		}
-		answer := w.Config.L2For(config.L2Query{
-			Addr: address, Service: service.Labels, Node: node.Labels, Links: member.Meta.l2Links(),
-		})
-		if len(answer.Links) == 0 {
-			return all, &refusal{node.Name, answer.Reason, answer.Message}
-		}
-		if i == 0 {
-			all = answer
-			continue
-		}
-		all.Links = slices.Compact(slices.Sorted(slices.Values(append(all.Links, answer.Links...))))
-		all.Weight = max(all.Weight, answer.Weight)
-	}
-	return all, nil
-}
-
-// claims asks for owners. The addresses of a Service stay together where one
-// node can have them all, else each goes its own way.
-func claims(w World, nominations map[netip.Addr]nomination) []elect.Claim {
-	var all []elect.Claim
-	for _, service := range w.Services {
-		together := candidates(w, nominations, service.Addresses)
-		if len(together) > 0 {
-			all = append(all, newClaim(w, service.Key, service.Addresses, together, nominations))
-			continue
-		}
-		for _, address := range service.Addresses {
-			one := []netip.Addr{address}
-			key := service.Key + " " + address.String()
-			all = append(all, newClaim(w, key, one, candidates(w, nominations, one), nominations))
-		}
-	}
-	return all
-}
-
-func newClaim(w World, key string, addresses []netip.Addr, found []elect.Candidate, nominations map[netip.Addr]nomination) elect.Claim {
-	claim := elect.Claim{Key: key, Addresses: addresses, Candidates: found, Present: w.present(addresses[0])}
-	if answer, ok := nominations[addresses[0]].able[claim.Present]; ok {
-		claim.Keep = w.keep(answer, found)
-	}
-	return claim
-}
-
-// keep tells whether an address stays where it is although a better node may be back.
-func (w World) keep(answer config.L2Answer, found []elect.Candidate) bool {
-	switch answer.Failback {
-	case v1beta1.FailbackNever:
-		return true
-	case v1beta1.FailbackAfter:
-		return slices.ContainsFunc(found, func(c elect.Candidate) bool {
-			member, _ := w.member(c.Node)
-			return member.Life == Alive && w.Now.Sub(member.Since) < answer.FailbackAfter
-		})
-	case v1beta1.FailbackAuto:
-	}
-	return false
-}
-
-// candidates are the nodes that can have all of some addresses, sorted by name.
-func candidates(w World, nominations map[netip.Addr]nomination, addresses []netip.Addr) []elect.Candidate {
-	var found []elect.Candidate
-	for _, node := range w.Nodes {
-		candidate := elect.Candidate{Node: node.Name, Standing: w.standing(node)}
-		able := true
-		for _, address := range addresses {
-			answer, ok := nominations[address].able[node.Name]
-			able = able && ok
-			candidate.Preference = max(candidate.Preference, answer.Weight)
-		}
-		if able {
-			found = append(found, candidate)
-		}
-	}
-	return found
-}
-
-func (w World) standing(node Node) elect.Standing {
-	member, _ := w.member(node.Name)
-	switch {
-	case member.Life != Alive:
-		return elect.Absent
-	case node.Reluctant != "":
-		return elect.Reluctant
-	}
-	return elect.Fit
-}
-
 // judge puts the election's result and the reasons together.
-func judge(w World, n nomination, result elect.Verdict) Verdict {
+func (e election) judge(n nomination, result elect.Verdict) Verdict {
 	if result.Owner == "" {
-		for _, name := range slices.Sorted(maps.Keys(n.able)) {
-			n.refusals = append(n.refusals, refusal{name, v1beta1.ReasonNoSpeaker, "its speaker is " + w.life(name)})
+		var here refusal
+		if i := slices.IndexFunc(n.refusals, func(r refusal) bool { return r.node == e.w.Node }); i >= 0 {
+			here = n.refusals[i]
+		}
+		for i, answer := range n.answers {
+			if len(answer.Links) > 0 {
+				name := e.w.Nodes[i].Name
+				n.refusals = append(n.refusals, refusal{name, v1beta1.ReasonNoSpeaker, "its speaker is " + e.life(i)})
+			}
 		}
 		reason, message := nobody(n.refusals)
-		return Verdict{Reason: reason, Message: message}
+		return Verdict{Reason: reason, Message: message, Here: here}
 	}
-	answer := n.able[result.Owner]
+	answer, _ := e.answer(n, result.Owner)
 	return Verdict{
 		Owner: result.Owner, RunnerUp: result.RunnerUp,
 		Links: answer.Links, Conflict: answer.Conflict,
@@ -233,9 +112,8 @@ func judge(w World, n nomination, result elect.Verdict) Verdict {
 	}
 }
 
-func (w World) life(node string) string {
-	member, _ := w.member(node)
-	return [...]string{"alive", "gone", "silent"}[member.Life]
+func (e election) life(node int) string {
+	return [...]string{"alive", "gone", "silent"}[e.stands[node].member.Life]
 }
 
 // nobody sums up why no node can announce an address: the reason that most

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -74,7 +73,6 @@ func fakeCluster(t *testing.T, text string) client.Reader {
 		builder.WithObjects(object.(client.Object))
 	}
 	builder.WithIndex(&discoveryv1.EndpointSlice{}, byService, func(o client.Object) []string { return []string{serviceOf(o)} })
-	builder.WithIndex(&corev1.Service{}, byAddress, addressIndex)
 	return builder.Build()
 }
 

@@ -59,7 +59,7 @@ type forwarding struct {
 	kernel chan struct{} // rung by nft when somebody else changed our table
 	world  chan struct{} // rung when something all translations depend on may have changed
 	dead   func() map[string]bool
-	spread func() bool                  // whether routers lead announced addresses to several nodes
+	ring   func() int                   // how many nodes routers lead announced addresses to; 0 for none
 	others func(context.Context) string // names another live service proxy, or ""
 	traces func() bool                  // tells whether kube-proxy may be there but not answer, because we have its port
 	open   func() (*nft.Table, error)
@@ -89,6 +89,7 @@ type forwarding struct {
 	pinged    *shared                 // those of Services that somebody serves
 	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
+	swept     time.Time // when to look again for connections that are older than their Service
 }
 
 func newForwarding() *forwarding {
@@ -123,7 +124,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(rest(time.Since(began), forwardRest, forwardRestMost), roundEvery-time.Since(began))):
+		case <-time.After(max(forwardTempo().rest(time.Since(began)), roundEvery-time.Since(began))):
 		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
@@ -136,6 +137,7 @@ func (f *forwarding) run(ctx context.Context) error {
 		case <-f.kernel:
 		case <-f.world:
 			f.stale = true
+		case <-f.toSweep():
 		case <-retry:
 			f.stale = true
 		case <-proxies.C:
@@ -241,6 +243,7 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		return err
 	}
 	f.measure(began, reached)
+	f.sweep()
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)
@@ -262,7 +265,7 @@ func (f *forwarding) environment(ctx context.Context) (environment, error) {
 	}
 	env.Node.Dead = f.dead()
 	env.Static.DropInvalid = f.kernelIs == nil || !f.kernelIs.Liberal // unless known: what the last speaker most likely did
-	env.Static.Spread = f.spread()
+	env.Static.Ring = f.ring()
 	f.now, f.stale, f.announce = env, false, nil
 	return env, nil
 }

@@ -62,11 +62,12 @@ func start(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
+	known := openMemory(log, o.node, o.stateDir)
 	s := &speaker{
-		log: log, options: o, memory: openMemory(log, o.node, o.stateDir),
+		log: log, options: o, memory: known,
 		bells: bells{
 			services: newDirty(), addressed: newNames(), world: make(chan struct{}, 1), links: make(chan struct{}, 1),
-			announce: make(chan struct{}, 1), peers: make(chan struct{}, 1),
+			announce: make(chan struct{}, 1), peers: make(chan struct{}, 1), outdated: known.outdated,
 		},
 	}
 	return s.run(ctx)
@@ -84,7 +85,7 @@ type speaker struct {
 	silent  silent
 	known   known
 	kinds   kinds
-	pace    *pace // of announcing
+	paces   struct{ announce, peers *pace } // for objects: what else rings cannot wait
 }
 
 // run starts two halves that do not wait for each other: announcing works from
@@ -94,7 +95,7 @@ func (s *speaker) run(ctx context.Context) error {
 	s.crier.log, s.crier.node, s.crier.limit = s.log, s.options.node, rate.NewLimiter(criesPerSecond, criesAtOnce)
 	f, a := s.forwarding(), s.announcing()
 	p := s.peering(ctx, func() bool { return f.state.Load() != nil })
-	f.spread, p.spread = p.spreads.Load, func() { ring(s.bells.world) }
+	f.ring, p.ringed = func() int { return int(p.ring.Load()) }, func() { ring(s.bells.world) }
 	status := &statusWriter{
 		log: s.log, node: s.options.node, bell: make(chan struct{}, 1),
 		have: func() reached { return reached{f.state.Load(), a.state.Load(), p.state.Load(), s.kinds.lacking()} },
@@ -104,7 +105,8 @@ func (s *speaker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return links.Watch(ctx, s.log, s.bells.links) })
 	group.Go(func() error { return s.passOn(ctx) })
-	group.Go(func() error { return s.pace.run(ctx) })
+	group.Go(func() error { return s.paces.announce.run(ctx) })
+	group.Go(func() error { return s.paces.peers.run(ctx) })
 	group.Go(func() error { return s.runAnnouncing(ctx, a) })
 	group.Go(func() error { return p.run(ctx) })
 	group.Go(func() error { return s.runManager(ctx, f, status) })
@@ -217,12 +219,16 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	if err := indexCache(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
+	stored, err := storedServices(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
 	o := s.options
 	read := &reader{
 		client: mgr.GetCache(), addressed: s.bells.addressed, node: o.node, namespace: o.namespace,
 		clusterCIDRs: o.clusterCIDRs, nodePorts: o.nodePorts, apiServer: o.apiServer,
 		reserved: o.reservedPorts(), serviceCIDRs: serviceCIDRs, local: links.Snapshot, ignoreExclude: o.ignoreExclude,
-		answerEcho: o.answerEcho, kinds: &s.kinds,
+		answerEcho: o.answerEcho, kinds: &s.kinds, stored: stored,
 	}
 	f.read, status.client = read, mgr.GetClient()
 	secrets := mgr.GetAPIReader()
@@ -243,7 +249,7 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 		}
 	}
 	paced := s.bells
-	paced.announce = s.pace.bell // objects can wait, a node that goes silent cannot
+	paced.announce, paced.peers = s.paces.announce.bell, s.paces.peers.bell // objects can wait, a node that goes silent cannot
 	if err := s.watchKinds(ctx, mgr, paced); err != nil {
 		return nil, err
 	}
@@ -309,11 +315,11 @@ func (s *speaker) forwarding() *forwarding {
 }
 
 func (s *speaker) announcing() *announcing {
-	s.pace = newPace(s.bells.announce)
+	s.paces.announce = newPace(s.bells.announce, announceTempo())
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, pace: s.pace, dead: s.silent.set, know: s.known.set,
+		bell: s.bells.announce, pace: s.paces.announce, dead: s.silent.set, know: s.known.set,
 		cry:  s.crier.cryNews,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),
@@ -323,10 +329,12 @@ func (s *speaker) announcing() *announcing {
 func (s *speaker) peering(ctx context.Context, forwards func() bool) *peering {
 	s.words.log, s.words.namespace, s.words.bell = s.log, s.options.namespace, s.bells.peers
 	ctx = context.WithoutCancel(ctx) // the sessions end with a goodbye, not with the context
+	s.paces.peers = newPace(s.bells.peers, peersTempo())
 	return &peering{
 		log: s.log, node: s.options.node, memory: s.memory, passwords: &s.words,
 		room: bgp.New(ctx, s.log), paths: bfd.New(ctx, s.log), gateways: links.Gateways, rival: findRival,
-		members: s.known.get, forwards: forwards, bell: s.bells.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
+		handoff: newHandoff(s.options.stateDir),
+		members: s.known.get, forwards: forwards, bell: s.bells.peers, pace: s.paces.peers, planned: make(chan struct{}, 1), cry: s.crier.cry,
 	}
 }
 

@@ -30,9 +30,13 @@ type memory struct {
 	path string // "" keeps nothing on disk
 	// live reads the cache; it is nil until the cache has everything.
 	live atomic.Pointer[func(context.Context) (Snapshot, error)]
+	// stale tells that an object changed since the cache was read.
+	stale atomic.Bool
 
 	mu      sync.Mutex // held over what is below
 	saved   *Snapshot
+	read    bool // saved is from the cache, not from disk
+	unsaved bool // saved may be another than what is on disk
 	written []byte
 	at      time.Time
 }
@@ -70,31 +74,39 @@ func openMemory(log *slog.Logger, node, dir string) *memory {
 // errNoState means that nothing is known of the cluster yet.
 var errNoState = errors.New("the API server was not reached yet, and no earlier state is on disk")
 
-// snapshot returns the cache's state and keeps it, or what was kept.
-func (m *memory) snapshot(ctx context.Context) (Snapshot, error) {
+// outdated tells that an object changed that the announcements depend on: the cache is read again next time. Whatever
+// rings a bell for an object calls it first.
+func (m *memory) outdated() { m.stale.Store(true) }
+
+// snapshot returns the cache's state and keeps it, or what was kept. Callers share it and must not change it; it is the
+// same one, by its pointer, for as long as no object changed.
+func (m *memory) snapshot(ctx context.Context) (*Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	live := m.live.Load()
 	if live == nil {
 		if m.saved == nil {
-			return Snapshot{}, errNoState
+			return nil, errNoState
 		}
-		return *m.saved, nil
+		return m.saved, nil
 	}
-	s, err := (*live)(ctx)
-	if err != nil {
-		return s, err
+	if m.stale.Swap(false) || !m.read { // in this order: what changes while the cache is read is read again
+		s, err := (*live)(ctx)
+		if err != nil {
+			m.stale.Store(true)
+			return nil, err
+		}
+		m.saved, m.read, m.unsaved = &s, true, true
 	}
-	m.saved = &s
-	if err := m.save(s); err != nil {
+	if err := m.save(*m.saved); err != nil {
 		m.log.Warn("keep the state for a start without the API server", "error", err)
 	}
-	return s, nil
+	return m.saved, nil
 }
 
 // save writes a state that is another than the last. The file appears whole or not at all.
 func (m *memory) save(s Snapshot) error {
-	if m.path == "" || time.Since(m.at) < saveEvery {
+	if m.path == "" || !m.unsaved || time.Since(m.at) < saveEvery {
 		return nil
 	}
 	text, err := json.Marshal(saveFile{stateVersion, m.node, withoutPasswords(s)})
@@ -103,6 +115,7 @@ func (m *memory) save(s Snapshot) error {
 	}
 	m.at = time.Now()
 	if bytes.Equal(text, m.written) {
+		m.unsaved = false
 		return nil
 	}
 	const ownerOnly = 0o600
@@ -112,7 +125,7 @@ func (m *memory) save(s Snapshot) error {
 	if err := os.Rename(m.path+".new", m.path); err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
-	m.written = text
+	m.written, m.unsaved = text, false
 	return nil
 }
 

@@ -6,36 +6,46 @@ import (
 	"time"
 )
 
-const (
-	// announceRest and forwardRest are how many times as long as a round took the next one waits for more changes: the
-	// many Services of a storm are then a few rounds, and rounds never take more than a tenth or a quarter of a core.
-	announceRest, forwardRest = 9, 3
-	// announceRestMost and forwardRestMost bound that wait.
-	announceRestMost, forwardRestMost = 500 * time.Millisecond, 50 * time.Millisecond
-	// statusRest is the same for writes of the Speaker object, which cost the API server more than us.
-	statusRest, statusRestMost = 9, 2 * time.Second
-)
+// tempo is how long a loop rests after a round: some times as long as the round took, so that the many Services of a storm
+// are a few rounds and take a small part of a core, but no less and no more than so long.
+type tempo struct {
+	times       int
+	least, most time.Duration
+}
 
-// rest returns how long to wait after work that took some time.
-func rest(took time.Duration, times int, most time.Duration) time.Duration {
-	return min(time.Duration(times)*took, most)
+// announceTempo is how the announcements rest between bells that can wait. Links, gossip and the wire are in a hurry.
+func announceTempo() tempo { return tempo{19, 100 * time.Millisecond, 500 * time.Millisecond} }
+
+// peersTempo is how the routes rest between bells that can wait.
+func peersTempo() tempo { return tempo{9, 50 * time.Millisecond, 200 * time.Millisecond} }
+
+// forwardTempo is how forwarding rests: it takes no more than a quarter of a core.
+func forwardTempo() tempo { return tempo{3, 0, 50 * time.Millisecond} }
+
+// statusTempo is how writes of the Speaker object rest, which cost the API server more than us.
+func statusTempo() tempo { return tempo{9, statusEvery, 2 * time.Second} }
+
+// rest returns how long to wait after a round that took some time.
+func (t tempo) rest(took time.Duration) time.Duration {
+	return min(max(time.Duration(t.times)*took, t.least), t.most)
 }
 
 // pace passes rings on to a loop, but not before the loop has rested. A first ring after a quiet time passes at once.
 // Whatever cannot wait rings the loop itself.
 type pace struct {
-	bell chan struct{} // to ring
-	to   chan<- struct{}
-	next atomic.Pointer[time.Time] // when the loop has rested
+	bell  chan struct{} // to ring
+	to    chan<- struct{}
+	tempo tempo
+	next  atomic.Pointer[time.Time] // when the loop has rested
 }
 
-func newPace(to chan<- struct{}) *pace {
-	return &pace{bell: make(chan struct{}, 1), to: to}
+func newPace(to chan<- struct{}, t tempo) *pace {
+	return &pace{bell: make(chan struct{}, 1), to: to, tempo: t}
 }
 
 // worked tells that a round of the loop has just ended.
 func (p *pace) worked(took time.Duration) {
-	next := time.Now().Add(rest(took, announceRest, announceRestMost))
+	next := time.Now().Add(p.tempo.rest(took))
 	p.next.Store(&next)
 }
 

@@ -12,7 +12,7 @@ func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		bell := make(chan struct{}, 1)
-		p := newPace(bell)
+		p := newPace(bell, tempo{9, 0, 500 * time.Millisecond})
 		go func() { _ = p.run(ctx) }()
 		began := time.Now()
 

@@ -23,12 +23,6 @@ import (
 // byService is the cache's index of EndpointSlices: "namespace/name" of their Service.
 const byService = "service"
 
-// byAddress is the cache's index of Services: given for those that Fairlead gave an address.
-const (
-	byAddress = "address"
-	given     = "given"
-)
-
 // reader is the one place that reads Kubernetes objects for the speaker. It
 // reads from the cache, so it never blocks on the API server.
 type reader struct {
@@ -46,6 +40,10 @@ type reader struct {
 	ignoreExclude bool
 	kinds         *kinds // nil: all are served
 	answerEcho    bool   // whether announced addresses are pinged
+	// stored returns all Services of the cache without a copy; nil: client lists them.
+	stored func() []*corev1.Service
+	// readings are what Services of the last snapshot mean that nothing else has a say in.
+	readings map[*corev1.Service]Service
 }
 
 // environment is what the translations and the rules need to know of this node and its cluster.

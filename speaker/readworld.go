@@ -52,7 +52,6 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 	var pools v1beta1.IPAddressPoolList
 	var advertisements v1beta1.L2AdvertisementList
 	var nodes corev1.NodeList
-	var services corev1.ServiceList
 	if err := r.listAll(ctx, &pools, &advertisements, &nodes); err != nil {
 		return s, err
 	}
@@ -75,28 +74,59 @@ func (r *reader) snapshot(ctx context.Context) (Snapshot, error) {
 		return s, err
 	}
 	kinds := announcedKinds(s.BGP)
-	which := []client.ListOption{client.UnsafeDisableDeepCopy}
 	all := kinds[v1beta1.AddressCluster] || kinds[v1beta1.AddressExternal]
 	r.addressed.include(all)
-	if !all {
-		which = append(which, client.MatchingFields{byAddress: given})
+	services, err := r.services(ctx)
+	if err != nil {
+		return s, err
 	}
-	if err := r.client.List(ctx, &services, which...); err != nil {
-		return s, fmt.Errorf("list the Services: %w", err)
-	}
-	for i := range services.Items {
-		service, err := r.readService(ctx, &services.Items[i], kinds)
-		if err != nil {
-			return s, err
-		}
-		if len(service.Addresses)+len(service.ClusterIPs)+len(service.ExternalIPs) > 0 {
-			s.Services = append(s.Services, service)
-		}
+	if s.Services, err = r.readServices(ctx, services, kinds); err != nil {
+		return s, err
 	}
 	slices.SortFunc(s.Services, func(a, b Service) int { return strings.Compare(a.Key, b.Key) })
-	var err error
 	s.Peers, err = r.peers(ctx)
 	return s, err
+}
+
+// services returns all Services of the cache; they must not be changed.
+func (r *reader) services(ctx context.Context) ([]*corev1.Service, error) {
+	if r.stored != nil {
+		return r.stored(), nil
+	}
+	var list corev1.ServiceList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the Services: %w", err)
+	}
+	services := make([]*corev1.Service, len(list.Items))
+	for i := range list.Items {
+		services[i] = &list.Items[i]
+	}
+	return services, nil
+}
+
+// readServices reads those Services that have something to announce, in no order. What depends on the object alone is
+// read once for each of its versions: the cache has another object for each.
+func (r *reader) readServices(ctx context.Context, services []*corev1.Service, kinds map[v1beta1.AddressKind]bool) ([]Service, error) {
+	found := make([]Service, 0, len(r.readings))
+	readings := make(map[*corev1.Service]Service, len(r.readings))
+	for _, svc := range services {
+		service, known := r.readings[svc]
+		if !known || len(kinds) > 0 {
+			var err error
+			if service, err = r.readService(ctx, svc, kinds); err != nil {
+				return nil, err
+			}
+		}
+		if len(service.Addresses)+len(service.ClusterIPs)+len(service.ExternalIPs) == 0 {
+			continue
+		}
+		found = append(found, service)
+		if len(kinds) == 0 && !service.Local {
+			readings[svc] = service
+		}
+	}
+	r.readings = readings
+	return found, nil
 }
 
 // listAll fills the lists; one of a kind that the API server does not serve stays empty.
@@ -117,10 +147,7 @@ func nameAndLabels(object client.Object) metav1.ObjectMeta {
 }
 
 func (r *reader) readService(ctx context.Context, svc *corev1.Service, kinds map[v1beta1.AddressKind]bool) (Service, error) {
-	service := Service{
-		Key:       client.ObjectKeyFromObject(svc).String(),
-		Addresses: config.Addresses(svc),
-	}
+	service := Service{Addresses: config.Addresses(svc)}
 	if kinds[v1beta1.AddressCluster] {
 		service.ClusterIPs = parseAddresses(svc.Spec.ClusterIPs)
 	}
@@ -130,6 +157,7 @@ func (r *reader) readService(ctx context.Context, svc *corev1.Service, kinds map
 	if len(service.Addresses)+len(service.ClusterIPs)+len(service.ExternalIPs) == 0 {
 		return service, nil
 	}
+	service.Key = client.ObjectKeyFromObject(svc).String()
 	service.Labels = labels.Set(svc.Labels)
 	service.Local = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	service.InternalLocal = len(service.ClusterIPs) > 0 && svc.Spec.InternalTrafficPolicy != nil &&

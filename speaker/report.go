@@ -84,14 +84,28 @@ func report(r reached) v1beta1.SpeakerStatus {
 	}
 	slices.SortFunc(problems, compareProblems)
 	problems = slices.Compact(problems)
+	var nobody []problem
+	if a != nil {
+		nobody = a.Nobody
+	}
 	status.Counts = v1beta1.SpeakerCounts{
-		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems)), Members: alive(status.Members),
+		Addresses: int32(len(status.Addresses)), Problems: int32(len(problems) + len(nobody)), Members: alive(status.Members),
 		Peers: establishedPeers(status.Peers),
 	}
-	for _, p := range problems[:min(len(problems), mostProblems)] {
+	for _, p := range fewProblems(problems, nobody) {
 		status.Problems = append(status.Problems, v1beta1.SpeakerProblem(p))
 	}
 	return status
+}
+
+// fewProblems returns as many problems as a Speaker object lists, sorted. Those of addresses that nobody announces may be
+// thousands and all alike: they get the room that the others leave.
+func fewProblems(problems, nobody []problem) []problem {
+	problems = problems[:min(len(problems), mostProblems)]
+	nobody = nobody[:min(len(nobody), mostProblems-len(problems))]
+	few := slices.Concat(problems, nobody)
+	slices.SortFunc(few, compareProblems)
+	return few
 }
 
 func reportForwarding(f forwardState) *v1beta1.ForwardingStatus {
@@ -194,6 +208,21 @@ func announceProblems(a announceState) []problem {
 		}
 	}
 	return found
+}
+
+// nobodyProblems lists the Services with an address that no node announces, each with why this one cannot, sorted.
+func nobodyProblems(verdicts []Verdict) []problem {
+	var found []problem
+	for _, v := range verdicts {
+		if v.Owner != "" || v.Here.reason == "" {
+			continue
+		}
+		for _, key := range v.Services {
+			found = append(found, problem{"service/" + key, v.Here.reason, v.Here.message})
+		}
+	}
+	slices.SortFunc(found, compareProblems)
+	return slices.Compact(found) // the families of one Service may lack the same
 }
 
 func stateProblems(v Verdict, state l2.State) []problem {

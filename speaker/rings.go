@@ -100,6 +100,19 @@ func reach(own, other Member, addr netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
+// ringSize is of how many nodes the rings are at most; 0 without any. It does not depend on who is alive, so it rarely changes.
+func (w World) ringSize(next map[netip.Addr]netip.Addr) (size int64) {
+	if len(next) == 0 {
+		return 0
+	}
+	for _, node := range w.Nodes {
+		if w.hasPeer(node) {
+			size++
+		}
+	}
+	return size
+}
+
 // openRings readies the kernel for join. Without it connections break when routers choose anew, as they would without us.
 func (p *peering) openRings() {
 	opened, err := nft.OpenRings()
@@ -114,6 +127,9 @@ func (p *peering) openRings() {
 // may have made its table anew.
 func (p *peering) join(ctx context.Context, w World) {
 	next := rings(w)
+	if size := w.ringSize(next); p.ring.Swap(size) != size {
+		p.ringed()
+	}
 	same := maps.Equal(p.joined, next)
 	if p.rings == nil || same && (len(next) == 0 || w.Now.Sub(p.joinedAt) < readAgain) {
 		return
@@ -126,7 +142,4 @@ func (p *peering) join(ctx context.Context, w World) {
 		p.log.Info("connections that routers lead here are looked for at other nodes, too", "addresses", len(next))
 	}
 	p.joined, p.joinedAt = next, w.Now
-	if some := len(next) > 0; p.spreads.Swap(some) != some {
-		p.spread()
-	}
 }

@@ -58,6 +58,7 @@ type peering struct {
 	members   func() ([]Member, bool)
 	forwards  func() bool // whether forwarding has come round
 	bell      chan struct{}
+	pace      *pace  // for bells that can wait
 	report    func() // called after every round
 	cry       func(context.Context, transition)
 
@@ -70,11 +71,12 @@ type peering struct {
 	planned  chan struct{}
 	plan     atomic.Pointer[planned]
 
+	handoff  handoff
 	rings    *nft.Relays // nil where the kernel has no nftables: then nobody forwards by them either
 	joined   map[netip.Addr]netip.Addr
 	joinedAt time.Time
-	spreads  atomic.Bool // whether there are any
-	spread   func()      // called when that changes
+	ring     atomic.Int64 // of how many nodes the rings are at most; 0 without any
+	ringed   func()       // called when that changes
 }
 
 // planned is what the loop last wished, for the guard.
@@ -88,6 +90,11 @@ type planned struct {
 func (p *peering) run(ctx context.Context) error {
 	p.started = time.Now()
 	p.openRings()
+	held, err := p.handoff.take()
+	if err != nil {
+		p.log.Warn("begin BFD anew", "error", err)
+	}
+	p.paths.Resume(held)
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
@@ -99,7 +106,10 @@ func (p *peering) run(ctx context.Context) error {
 	slow := time.NewTicker(readAgain)
 	defer slow.Stop()
 	for {
-		if err := p.round(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
+		began := time.Now()
+		err := p.round(ctx)
+		p.pace.worked(time.Since(began))
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			p.log.Error("tell the peers", "error", err)
 		}
 		select {
@@ -220,8 +230,7 @@ func (p *peering) drain(w *World) {
 const longestDrain = time.Hour
 
 // leave ends the sessions: for good if this node goes away, else so that peers with graceful
-// restart keep the routes until the next speaker is there. BFD has to end then after BGP did, and before the next speaker:
-// FRR drops the routes if BFD ends while BGP is up, be it the old session or the new one.
+// restart keep the routes until the next speaker is there.
 func (p *peering) leave(ctx context.Context, stopGuard func()) error {
 	w, err := p.world(ctx)
 	if err != nil {
@@ -242,13 +251,25 @@ func (p *peering) leave(ctx context.Context, stopGuard func()) error {
 	return errors.Join(err, p.restart(ctx, stopGuard))
 }
 
-// restart ends BGP without a word, gives the peers the time to notice, and ends BFD.
+// restart leaves BFD to the next speaker, ends BGP without a word, and what of BFD cannot be left after the peers have had
+// the time to notice: they drop the routes if BFD ends while BGP is up.
 func (p *peering) restart(ctx context.Context, stopGuard func()) error {
 	stopGuard()
-	err := p.room.Leave()
+	err := errors.Join(p.handoff.leave(ctx, p.paths, p.patience()), p.room.Leave())
 	pause(ctx, noticeTime)
 	p.paths.Close()
 	return err
+}
+
+// patience is for how long peers with graceful restart wait for the next speaker.
+func (p *peering) patience() time.Duration {
+	var most time.Duration
+	if last := p.plan.Load(); last != nil {
+		for _, peer := range last.plan.Wish.Peers {
+			most = max(most, peer.GracefulRestart)
+		}
+	}
+	return most
 }
 
 // part makes the plan ask those peers to prefer other nodes that will forget our routes when we

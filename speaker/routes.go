@@ -58,7 +58,10 @@ func Routes(w World) RoutePlan {
 		return p.plan
 	}
 	p.peer()
-	offers := p.offer()
+	var offers []offer
+	if len(w.Config.BGP) > 0 { // else nothing is for routers
+		offers = p.offer()
+	}
 	for _, peer := range p.plan.Wish.Peers {
 		p.tell(peer, offers)
 	}

@@ -61,7 +61,7 @@ func (s *statusWriter) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(statusEvery, rest(time.Since(began), statusRest, statusRestMost))):
+		case <-time.After(statusTempo().rest(time.Since(began))):
 		}
 	}
 }

@@ -36,10 +36,13 @@ type bells struct {
 	links     chan struct{} // this node's links and addresses
 	announce  chan struct{} // what the announcements by Layer 2 depend on
 	peers     chan struct{} // what the routes depend on
+	// outdated is called before announce or peers is rung for an object.
+	outdated func()
 }
 
 // configured rings for a change of what users wrote about announcing.
 func (b bells) configured(client.Object) {
+	b.outdated()
 	ring(b.announce)
 	ring(b.peers)
 }
@@ -71,7 +74,7 @@ func cacheOptions(namespace, node string) (cache.Options, error) {
 	}, nil
 }
 
-// indexCache makes EndpointSlices findable by their Service, and the Services that Fairlead gave addresses.
+// indexCache makes EndpointSlices findable by their Service.
 func indexCache(ctx context.Context, indexer client.FieldIndexer) error {
 	err := indexer.IndexField(ctx, &discoveryv1.EndpointSlice{}, byService, func(object client.Object) []string {
 		return []string{serviceOf(object)}
@@ -79,18 +82,35 @@ func indexCache(ctx context.Context, indexer client.FieldIndexer) error {
 	if err != nil {
 		return fmt.Errorf("index EndpointSlices by Service: %w", err)
 	}
-	if err := indexer.IndexField(ctx, &corev1.Service{}, byAddress, addressIndex); err != nil {
-		return fmt.Errorf("index Services by address: %w", err)
-	}
 	return nil
 }
 
-// addressIndex tells whether Fairlead gave a Service an address.
-func addressIndex(object client.Object) []string {
-	if svc, ok := object.(*corev1.Service); ok && len(config.Addresses(svc)) > 0 {
-		return []string{given}
+// hasAddress tells whether Fairlead gave a Service an address.
+func hasAddress(object client.Object) bool {
+	svc, ok := object.(*corev1.Service)
+	return ok && len(config.Addresses(svc)) > 0
+}
+
+// storedServices reads Services straight from the informer's store: a list would copy them all for every round.
+func storedServices(ctx context.Context, informers cache.Cache) (func() []*corev1.Service, error) {
+	informer, err := informers.GetInformer(ctx, &corev1.Service{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watch Services: %w", err)
 	}
-	return nil
+	shared, ok := informer.(clientcache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("the cache of Services is a %T", informer)
+	}
+	return func() []*corev1.Service {
+		objects := shared.GetStore().List()
+		services := make([]*corev1.Service, 0, len(objects))
+		for _, object := range objects {
+			if svc, ok := object.(*corev1.Service); ok {
+				services = append(services, svc)
+			}
+		}
+		return services
+	}, nil
 }
 
 // serviceOf returns "namespace/name" of the Service a slice belongs to.
@@ -100,15 +120,15 @@ func serviceOf(slice client.Object) string {
 
 // watchAll starts the watches of what every API server serves and wires each to the bells it rings.
 func watchAll(ctx context.Context, informers cache.Cache, b bells, serviceCIDRs bool) error {
-	world := func(client.Object) { ring(b.world); ring(b.announce); ring(b.peers) }
+	world := func(o client.Object) { ring(b.world); b.configured(o) }
 	announce := b.configured
-	layer2 := func(client.Object) { ring(b.announce) }
+	layer2 := func(client.Object) { b.outdated(); ring(b.announce) }
 	watches := []watched{
 		{&corev1.Service{}, func(o client.Object) {
 			key := client.ObjectKeyFromObject(o).String()
 			b.services.add(key)
 			// Most Services are none of the announcements' business.
-			if b.addressed.note(key, len(addressIndex(o)) > 0) {
+			if b.addressed.note(key, hasAddress(o)) {
 				announce(o)
 			}
 		}},

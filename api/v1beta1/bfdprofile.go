@@ -26,14 +26,13 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
 
-	// Accepted and without effect: see echoMode.
+	// The shortest interval at which the peer may send echo packets, which the nodes send back to it. Default: 50.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=60000
 	EchoInterval *int32 `json:"echoInterval,omitempty"`
 
-	// Accepted and without effect: the path is watched with control packets alone, and the peer is told that we send
-	// no echo packets.
+	// Accepted and without effect: the nodes send no echo packets of their own, they send those of the peer back.
 	// +optional
 	EchoMode *bool `json:"echoMode,omitempty"`
 

@@ -23,6 +23,9 @@ const (
 	keptTimeout  = 2 * time.Second
 	// steadyFor is how long everything must succeed before a cut and after an outage.
 	steadyFor = 2 * time.Second
+	// podsGoOn is for how long an evicted pod of the sample surely serves the connections it has: its preStop hook
+	// sleeps for 10 s.
+	podsGoOn = 8 * time.Second
 	// outageLimit is when the measurement gives up on a recovery.
 	outageLimit = 120 * time.Second
 )
@@ -37,6 +40,7 @@ type failoverOptions struct {
 	runs     int
 	rate     int
 	kept     int
+	lasts    time.Duration
 	asJSON   bool
 	cutHost  string
 	podNS    string
@@ -58,6 +62,7 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags.IntVar(&o.runs, "runs", 10, "how often")
 	flags.IntVar(&o.rate, "rate", 100, "new connections a second")
 	flags.IntVar(&o.kept, "kept", 0, "connections that stay open, with a request every 100 ms on each")
+	flags.DurationVar(&o.lasts, "for", 0, "how long the client goes on after a cut at least (default: until everything has succeeded for 2s; of a cordon 8s and of a drain 16s, half of it before the evicted pods end, for all their steps to be within)")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -70,6 +75,9 @@ func parseFailover(args []string) (failoverOptions, error) {
 	case "link", "node", "process", "pod", "cordon", "drain":
 	default:
 		return o, fmt.Errorf("--cut %q: write link, node, process, pod, cordon or drain", o.cut)
+	}
+	if o.lasts == 0 {
+		o.lasts = map[string]time.Duration{"cordon": 8 * time.Second, "drain": 16 * time.Second}[o.cut]
 	}
 	if o.rate < 1 || o.rate > 1000 || o.kept < 0 {
 		return o, errors.New("--rate, --kept: write from 1 to 1000 new connections a second, and from 0 kept ones")
@@ -119,7 +127,7 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 		return outage{}, err
 	}
 	defer p.stop()
-	if err := p.waitSteady(ctx, time.Now()); err != nil {
+	if err := p.waitSteady(ctx, time.Now(), 0); err != nil {
 		return outage{}, fmt.Errorf("before the cut: %w", err)
 	}
 	target, err := l.owner(from, o)
@@ -135,7 +143,11 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if o.cut == "link" || o.cut == "node" {
 		cutAt = time.Now()
 	}
-	recovered := p.waitSteady(ctx, cutAt)
+	until := o.lasts
+	if o.cut == "drain" {
+		until = min(until, podsGoOn)
+	}
+	recovered := p.waitSteady(ctx, cutAt, until)
 	var ending time.Time
 	if o.cut == "drain" {
 		ending = time.Now()
@@ -143,7 +155,7 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if o.cut == "cordon" || o.cut == "drain" { // the way back is a planned move, too
 		recovered = errors.Join(recovered, mend())
 		mend = func() error { return nil }
-		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now()))
+		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now(), until))
 	}
 	p.stop()
 	owners := seen()

@@ -77,8 +77,8 @@ func (p *probe) attempts() []attempt {
 	return append([]attempt(nil), p.seen...)
 }
 
-// waitSteady waits until every attempt of steadyFor has succeeded, all started at since or later.
-func (p *probe) waitSteady(ctx context.Context, since time.Time) error {
+// waitSteady waits until every attempt of steadyFor has succeeded, all started at since or later, and some that long after since.
+func (p *probe) waitSteady(ctx context.Context, since time.Time, lasts time.Duration) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.Now().Add(outageLimit)
@@ -93,7 +93,7 @@ func (p *probe) waitSteady(ctx context.Context, since time.Time) error {
 				last = a.Start
 			}
 		}
-		if last.Sub(bad) >= steadyFor {
+		if last.Sub(bad) >= steadyFor && last.Sub(since) >= lasts {
 			return nil
 		}
 		if time.Now().After(deadline) {

@@ -22,6 +22,7 @@ type Room struct {
 	paths    map[key]*path
 	byLocal  map[uint32]*path
 	ears     map[earKey]*ear
+	held     map[key]Held // sessions of another process to go on with
 }
 
 // key is what makes two Sessions the same one.
@@ -38,7 +39,7 @@ func (s Session) key() key { return key{s.Peer, s.Local, s.Interface, s.Multihop
 func New(ctx context.Context, log *slog.Logger) *Room {
 	return &Room{
 		life: ctx, log: log, bell: make(chan struct{}, 1),
-		paths: map[key]*path{}, byLocal: map[uint32]*path{}, ears: map[earKey]*ear{},
+		paths: map[key]*path{}, byLocal: map[uint32]*path{}, ears: map[earKey]*ear{}, held: map[key]Held{},
 	}
 }
 
@@ -127,7 +128,7 @@ func (r *Room) keep(k key, s Session) {
 }
 
 func (r *Room) start(s Session) *path {
-	p := &path{room: r, key: s.key(), session: s, since: time.Now(), problem: s.Profile.Problem()}
+	p := &path{room: r, key: s.key(), session: s, loops: s.loops(), since: time.Now(), problem: s.Profile.Problem()}
 	if p.problem != "" {
 		return p
 	}
@@ -136,12 +137,19 @@ func (r *Room) start(s Session) *path {
 		p.problem = err.Error()
 		return p
 	}
-	if p.out, err = dial(s); err != nil {
+	p.ear = ear
+	if held, ok := r.resumable(p.key); ok {
+		if p.out, err = dial(s, held.Port); err == nil {
+			p.local, p.machine = held.Discriminator, Resumed(held.Discriminator, p.profile(), held.Remote, p.since)
+			return p
+		}
+	}
+	if p.out, err = dial(s, 0); err != nil {
 		p.problem = err.Error()
 		return p
 	}
-	p.ear, p.local = ear, r.discriminator()
-	p.machine = NewMachine(p.local, s.Profile, p.since)
+	p.local = r.discriminator()
+	p.machine = NewMachine(p.local, p.profile(), p.since)
 	return p
 }
 

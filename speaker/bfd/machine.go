@@ -77,6 +77,21 @@ func NewMachine(local uint32, profile Profile, now time.Time) Machine {
 	return m
 }
 
+// resumeTime is how long a resumed session waits at least for the first packet: a peer that has begun anew meanwhile
+// sends one each second.
+const resumeTime = 3 * time.Second
+
+// Resumed returns a session that another process has led until now and that is Up for its peer: it tells the peer
+// at once at which interval packets come from now on. remote is what the peer's last packet said.
+func Resumed(local uint32, profile Profile, remote Remote, now time.Time) Machine {
+	m := NewMachine(local, profile, now)
+	m.State, m.Why, m.Ups = Up, "taken over from the speaker before", 1
+	m.Remote = remote
+	m.desired, m.forceTx = longestInterval, longestInterval // so that the change is told
+	m.ExpireAt = now.Add(max(resumeTime, m.Detection()))
+	return m
+}
+
 // Step returns the session after the event and the packets to send now, in order.
 func Step(m Machine, e Event) (Machine, []Packet) {
 	before := m
@@ -265,6 +280,6 @@ func (m Machine) packet(final bool) Packet {
 		Diag: m.Diag, State: m.State, Multiplier: m.profile.Multiplier,
 		Poll: m.polling && !final, Final: final,
 		MyDiscriminator: m.local, YourDiscriminator: m.Remote.Discriminator,
-		DesiredMinTx: m.desired, RequiredMinRx: m.required, // no echo: RequiredMinEchoRx is 0
+		DesiredMinTx: m.desired, RequiredMinRx: m.required, RequiredMinEchoRx: m.profile.Echo,
 	}
 }

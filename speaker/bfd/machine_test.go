@@ -84,7 +84,7 @@ func TestEnteringUpSendsAtOnce(t *testing.T) {
 	m, sent := hear(m, 50*time.Millisecond, Init, nil)
 	want := []Packet{{
 		State: Up, Poll: true, Multiplier: 3, MyDiscriminator: 42, YourDiscriminator: 7,
-		DesiredMinTx: 100 * time.Millisecond, RequiredMinRx: 100 * time.Millisecond,
+		DesiredMinTx: 100 * time.Millisecond, RequiredMinRx: 100 * time.Millisecond, RequiredMinEchoRx: 50 * time.Millisecond,
 	}}
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Error("(-want +got)", diff)

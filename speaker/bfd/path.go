@@ -15,6 +15,7 @@ type path struct {
 	local uint32
 	ear   *ear
 	out   *net.UDPConn
+	loops bool // whether echo packets come back to the peer
 
 	mu      sync.Mutex
 	session Session
@@ -28,13 +29,22 @@ type path struct {
 	refusal                 string
 }
 
+// profile is how the session is watched, as the machine takes it. The lock is held, or the path has not begun.
+func (p *path) profile() Profile {
+	profile := p.session.Profile.Filled()
+	if !p.loops {
+		profile.Echo = noEcho
+	}
+	return profile
+}
+
 // begin starts the timer. The path is in the room's maps by then.
 func (p *path) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.timer = time.AfterFunc(0, p.tick)
 	if p.session.AdminDown {
-		p.apply(Event{Now: time.Now(), Configured: true, Profile: p.session.Profile.Filled(), AdminDown: true})
+		p.apply(Event{Now: time.Now(), Configured: true, Profile: p.profile(), AdminDown: true})
 	}
 }
 
@@ -47,7 +57,7 @@ func (p *path) configure(s Session) bool {
 	}
 	if p.session != s {
 		p.session = s
-		p.apply(Event{Now: time.Now(), Configured: true, Profile: s.Profile.Filled(), AdminDown: s.AdminDown})
+		p.apply(Event{Now: time.Now(), Configured: true, Profile: p.profile(), AdminDown: s.AdminDown})
 	}
 	return true
 }
@@ -146,7 +156,7 @@ func (p *path) end() {
 	if p.timer == nil {
 		return
 	}
-	p.apply(Event{Now: time.Now(), Configured: true, Profile: p.session.Profile.Filled(), AdminDown: true})
+	p.apply(Event{Now: time.Now(), Configured: true, Profile: p.profile(), AdminDown: true})
 	p.timer.Stop()
 	p.ended = true
 	packet, out := p.machine.packet(false), p.out

@@ -166,16 +166,19 @@ func numbered(a netip.Addr) netip.Addr {
 }
 
 // dial opens the socket a session sends from: its own source port of the range RFC 5881
-// §4 asks for, the same for the session's life.
-func dial(s Session) (*net.UDPConn, error) {
+// §4 asks for, the same for the session's life: a certain one, or any if port is 0.
+func dial(s Session, wanted uint16) (*net.UDPConn, error) {
 	port := portSingleHop
 	if s.Multihop {
 		port = portMultihop
 	}
 	source := numbered(s.Local)
 	peer := netip.AddrPortFrom(numbered(s.Peer), uint16(port))
-	start := int(random() % sourcePorts)
-	for i := range 64 {
+	start, tries := int(random()%sourcePorts), 64
+	if wanted >= firstSource {
+		start, tries = int(wanted)-firstSource, 1
+	}
+	for i := range tries {
 		local := &net.UDPAddr{IP: source.AsSlice(), Zone: source.Zone(), Port: firstSource + (start+i)%sourcePorts}
 		dialer := net.Dialer{LocalAddr: local, Control: control(func(fd int) error { return speaking(fd, s) })}
 		conn, err := dialer.Dial("udp", peer.String())
@@ -189,6 +192,9 @@ func dial(s Session) (*net.UDPConn, error) {
 	}
 	return nil, fmt.Errorf("open BFD socket to %s: no free source port", s.Peer)
 }
+
+// portOf is the port a socket sends from.
+func portOf(conn *net.UDPConn) uint16 { return conn.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
 
 // random is 64 random bits, which nobody on the network can guess.
 func random() uint64 {

@@ -12,8 +12,8 @@
 //
 // The room may touch UDP sockets on ports 3784 and 4784 and the clock. What follows
 // from a path that is down is out of scope: the caller reads the report when the bell
-// rings. Authentication, demand mode and the echo
-// function are not implemented: peers are told so and do without.
+// rings. Authentication and demand mode are not implemented, and no echo packets are sent: peers are told so and do
+// without. Echo packets of theirs come back to them: see Profile.Echo.
 package bfd
 
 import (
@@ -51,6 +51,10 @@ type Profile struct {
 	Passive bool
 	// MinimumTTL of packets on a Multihop path; default 254.
 	MinimumTTL uint8
+	// Echo is the shortest interval at which the peer may send echo packets, which the kernel sends back to it: they are
+	// addressed to the peer itself (RFC 5881 §4). Default 50 ms. The peer is told 0, none, on
+	// a Multihop path and where this node does not forward packets.
+	Echo time.Duration
 }
 
 // The limits of a profile's intervals. Below Shortest, a garbage collection or a busy
@@ -58,6 +62,7 @@ type Profile struct {
 const (
 	Shortest        = 50 * time.Millisecond
 	defaultInterval = 300 * time.Millisecond
+	defaultEcho     = 50 * time.Millisecond
 )
 
 // Filled returns the profile with the defaults in place of zeros.
@@ -70,6 +75,9 @@ func (p Profile) Filled() Profile {
 	}
 	if p.Multiplier == 0 {
 		p.Multiplier = 3
+	}
+	if p.Echo == 0 {
+		p.Echo = defaultEcho
 	}
 	if p.MinimumTTL == 0 {
 		p.MinimumTTL = 254

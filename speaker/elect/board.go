@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,14 +35,19 @@ func newBoard(claims []Claim) *board {
 	number := map[string]int{}
 	for _, c := range claims {
 		for _, cand := range c.Candidates {
-			b.nodes = append(b.nodes, cand.Node)
+			if _, known := number[cand.Node]; !known {
+				number[cand.Node] = len(b.nodes)
+				b.nodes = append(b.nodes, cand.Node)
+			}
 		}
 	}
-	b.nodes = sortedUnique(b.nodes, strings.Compare)
+	slices.Sort(b.nodes)
 	for i, n := range b.nodes {
 		number[n] = i
 	}
-	for _, tied := range groupsOf(claims) {
+	groups := groupsOf(claims)
+	b.groups = make([]group, 0, len(groups))
+	for _, tied := range groups {
 		g := newGroup(tied, number)
 		b.groups = append(b.groups, g)
 		b.total += g.weight
@@ -50,10 +56,12 @@ func newBoard(claims []Claim) *board {
 	return b
 }
 
-func newGroup(claims []Claim, number map[string]int) group {
-	g := group{claims: claims, addr: smallest(claims), weight: len(addresses(claims)), present: none, home: none, owner: none}
+func newGroup(t bond, number map[string]int) group {
+	claims := t.claims
+	g := group{claims: claims, addr: smallest(t.addrs), weight: len(t.addrs), present: none, home: none, owner: none}
 	shared, mixed := common(claims)
 	g.mixed = mixed
+	g.candidates = make([]candidate, 0, len(shared))
 	for _, c := range shared {
 		g.candidates = append(g.candidates, candidate{number[c.Node], c.Preference, c.Standing, score(c.Node, g.addr)})
 	}
@@ -236,10 +244,17 @@ func (b *board) runnersUp(owners []int) []int {
 func (b *board) without(node int, owners []int) *board {
 	after := *b
 	after.groups = slices.Clone(b.groups)
+	size := 0
+	for _, g := range b.groups {
+		size += len(g.candidates)
+	}
+	all := make([]candidate, 0, size) // one array for all: there are many
 	for i := range after.groups {
 		g := &after.groups[i]
 		g.present = owners[i]
-		g.candidates = slices.Clone(g.candidates)
+		from := len(all)
+		all = append(all, g.candidates...)
+		g.candidates = all[from:len(all):len(all)]
 		for j := range g.candidates {
 			if g.candidates[j].node == node {
 				g.candidates[j].standing = Absent
@@ -301,12 +316,14 @@ func (b *board) reason(g group) string {
 
 func (b *board) because(g group) string {
 	owner, home := b.name(g.owner), b.name(g.home)
-	away := fmt.Sprintf("its home %s is %s", home, [...]string{"back", "reluctant", "absent"}[g.standing(g.home)])
 	switch {
 	case len(g.candidates) == 0:
 		return "no node may announce it"
 	case g.how == byHome:
-		return fmt.Sprintf("%s is its home among %d candidates", owner, len(g.candidates))
+		return owner + " is its home among " + strconv.Itoa(len(g.candidates)) + " candidates"
+	}
+	away := fmt.Sprintf("its home %s is %s", home, [...]string{"back", "reluctant", "absent"}[g.standing(g.home)])
+	switch {
 	case g.how == byKeeping && g.owner == g.home:
 		return fmt.Sprintf("%s has it, and is its home", owner)
 	case g.how == byKeeping:

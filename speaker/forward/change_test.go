@@ -49,6 +49,9 @@ func endpointIn(s string, family int) string {
 func (l *lab) apply(table *nft.Table, services map[string]nft.Service) nft.Report {
 	l.t.Helper()
 	rep, err := table.Apply(context.Background(), nft.Wish{Static: l.static(), Changed: services})
+	if err == nil {
+		_, err = table.Sweep()
+	}
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -33,6 +33,8 @@ func TestConnectionsBegunBefore(t *testing.T) {
 		w := Service(services[0], slices, testNode(), nft.Random).Wish
 		_, err := table.Apply(context.Background(), nft.Wish{Static: l.static(), Changed: map[string]nft.Service{"shop/web": w}})
 		l.check(err)
+		_, err = table.Sweep()
+		l.check(err)
 		for who, answer := range answers {
 			if got := <-answer; got.failure != "sent again" {
 				t.Errorf("the call of %s: %+v, want an answer to a packet that was sent again", who, got)

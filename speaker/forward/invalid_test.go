@@ -90,13 +90,11 @@ const synFin = 0x03
 
 // sendSegment sends a TCP segment.
 func sendSegment(from, to netip.AddrPort, flags byte, sequence uint32) error {
-	b := make([]byte, 20)
-	binary.BigEndian.PutUint16(b[0:], from.Port())
-	binary.BigEndian.PutUint16(b[2:], to.Port())
-	binary.BigEndian.PutUint32(b[4:], sequence)
-	b[12], b[13] = 5<<4, flags
-	binary.BigEndian.PutUint16(b[14:], 1024)
-	binary.BigEndian.PutUint16(b[16:], tcpSum(from.Addr(), to.Addr(), b))
+	return sendSegments(from, to, flags, sequence, 1)
+}
+
+// sendSegments sends a TCP segment from that many ports, from that of from on.
+func sendSegments(from, to netip.AddrPort, flags byte, sequence uint32, n int) error {
 	family := unix.AF_INET
 	var local, remote unix.Sockaddr
 	if to.Addr().Is6() {
@@ -113,7 +111,19 @@ func sendSegment(from, to netip.AddrPort, flags byte, sequence uint32) error {
 	if err := unix.Bind(fd, local); err != nil {
 		return err
 	}
-	return unix.Sendto(fd, b, 0, remote)
+	for i := range n {
+		b := make([]byte, 20)
+		binary.BigEndian.PutUint16(b[0:], from.Port()+uint16(i))
+		binary.BigEndian.PutUint16(b[2:], to.Port())
+		binary.BigEndian.PutUint32(b[4:], sequence)
+		b[12], b[13] = 5<<4, flags
+		binary.BigEndian.PutUint16(b[14:], 1024)
+		binary.BigEndian.PutUint16(b[16:], tcpSum(from.Addr(), to.Addr(), b))
+		if err := unix.Sendto(fd, b, 0, remote); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tcpSum is the checksum with the pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1).

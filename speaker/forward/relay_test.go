@@ -28,7 +28,7 @@ func (l *lab) twoNodes(turn func(string) string) {
 	services, slices := objects(l.t.(*testing.T), turn(transitionObjects))
 	w := Service(services[0], slices, testNode(), nft.Random).Wish
 	static := l.static()
-	static.Announced, static.Spread = both(movedAddr), true
+	static.Announced, static.Ring = both(movedAddr), 2
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		var table *nft.Table
 		l.in(ns, func() error {

@@ -6,7 +6,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -91,5 +96,59 @@ func TestEndOfNothing(t *testing.T) {
 		if hears(patience, ear, to.Port()) {
 			t.Error("it came back")
 		}
+	})
+}
+
+// seen counts the packets to an address that reach a namespace, until the returned function reads the number.
+func (l *lab) seen(ns netns.NsHandle, to netip.Addr) func() int {
+	l.t.Helper()
+	family := map[bool]string{true: "ip", false: "ip6"}[to.Is4()]
+	nftables := func(words string) []byte {
+		var out []byte
+		l.in(ns, func() error {
+			var err error
+			out, err = exec.Command("nft", strings.Fields(words)...).Output()
+			return err
+		})
+		return out
+	}
+	nftables("add table " + family + " counted")
+	nftables("add counter " + family + " counted seen")
+	nftables("add chain " + family + " counted every { type filter hook prerouting priority -350 ; }")
+	nftables("add rule " + family + " counted every " + family + " daddr " + to.String() + " counter name seen")
+	return func() int {
+		match := regexp.MustCompile(`packets (\d+)`).FindSubmatch(nftables("list counter " + family + " counted seen"))
+		n, err := strconv.Atoi(string(match[1]))
+		l.check(err)
+		return n
+	}
+}
+
+// TestRingIsBounded sends segments of no connection: each node is asked once for each of them, and no more often than
+// the limit allows.
+func TestRingIsBounded(t *testing.T) {
+	const ack, crowd, rate, burst = 0x10, 20_000, 20_000, 5_000
+	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+		l.ring(turn)
+		l.move(nodeAddr)
+		to := netip.MustParseAddrPort(target(movedAddr+":80", turn))
+		from := netip.MustParseAddr(turn(clientAddr))
+		first, second := l.seen(l.node, to.Addr()), l.seen(l.node2, to.Addr())
+		ear := l.listenRaw(l.client, from)
+		l.in(l.client, func() error { return sendSegment(netip.AddrPortFrom(from, 4321), to, ack, 1) })
+		if !hears(longPatience, ear, 4321) { // the reset of a pod, when all have been asked
+			t.Error("no answer")
+		}
+		if a, b := first(), second(); a != 1 || b != 1 {
+			t.Errorf("one segment: the first node gets %d, the second %d", a, b)
+		}
+		began := time.Now()
+		l.in(l.client, func() error { return sendSegments(netip.AddrPortFrom(from, 10_000), to, ack, 1, crowd) })
+		took := time.Since(began)
+		most := burst + int(took.Seconds()*rate) + rate/10
+		if passed := second() - 1; passed > most || passed < min(burst, crowd)/2 {
+			t.Errorf("of %d in %s, %d are passed on, want at most %d", crowd, took, passed, most)
+		}
+		t.Logf("of %d in %s, %d are passed on", crowd, took, second()-1)
 	})
 }

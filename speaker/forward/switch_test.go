@@ -63,6 +63,8 @@ func (l *lab) flip(table *nft.Table, feature toggle, turn func(string) string) {
 		w := Service(services[0], slices, n, nft.Random).Wish
 		_, err := table.Apply(context.Background(), nft.Wish{Static: l.static(), Changed: map[string]nft.Service{"shop/web": w}})
 		l.check(err)
+		_, err = table.Sweep()
+		l.check(err)
 		for line := range strings.SplitSeq(packets, "\n") {
 			l.probe(line, turn)
 		}

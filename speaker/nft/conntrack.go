@@ -263,23 +263,55 @@ func (st *state) untranslated(fl flow, nodePortAddrs map[netip.Addr]bool) bool {
 	return owned && !st.eclipsed[k] && fl.from == fl.to
 }
 
-// disconnect deletes stale UDP and SCTP connections, and TCP connections to new frontends that nobody ever
-// answered: whoever called before there was the Service sends its first packet again and again, and conntrack would
-// let it pass untranslated each time. Other TCP connections are never touched: they end by themselves when their endpoint does.
+// disconnect deletes stale UDP and SCTP connections. TCP connections it leaves to Sweep, unless all are in doubt.
 func (t *Table) disconnect(olds map[string]*placed, all bool) (int, error) {
 	s := t.state.suspect(olds, all)
-	nodePortAddrs := map[netip.Addr]bool{}
-	for _, a := range t.state.static.NodePortAddresses {
-		nodePortAddrs[a.Unmap()] = true
-	}
-	kinds := map[kind]func(flow, map[netip.Addr]bool) bool{}
+	kinds := kinds{}
 	for k := range s {
 		kinds[kind{k.family(), k.proto}] = s.stale
 	}
 	for f, new := range t.state.appeared(olds) {
-		if new || all {
+		t.early[f] = t.early[f] || new || all
+		if all {
+			t.early[f] = false
 			kinds[kind{family(f), TCP}] = t.state.untranslated
 		}
+	}
+	return t.forgetThose(kinds)
+}
+
+// Early tells whether there are frontends that Sweep was not called for yet.
+func (t *Table) Early() bool { return slices.Contains(t.early[:], true) }
+
+// Sweep deletes the TCP connections to new frontends that nobody ever answered, and returns how many: whoever called
+// before there was the Service sends its first packet again and again, a second or more apart, and conntrack would let it
+// pass untranslated each time. Other TCP connections are never touched: they end by themselves when their endpoint does.
+//
+// The kernel walks over all of conntrack's buckets for it, some milliseconds long, whether there are connections or not. So
+// Apply does not do it by itself: of many Services in a row one call is enough.
+func (t *Table) Sweep() (int, error) {
+	kinds := kinds{}
+	for f, early := range t.early {
+		if early {
+			kinds[kind{family(f), TCP}] = t.state.untranslated
+		}
+	}
+	t.early = [len(families)]bool{}
+	n, err := t.forgetThose(kinds)
+	if err != nil {
+		t.unclean = true
+	}
+	return n, err
+}
+
+// kinds are the kinds of connections to list, with what tells which of them are to be deleted.
+type kinds map[kind]func(flow, map[netip.Addr]bool) bool
+
+// forgetThose deletes connections and returns how many.
+func (t *Table) forgetThose(kinds kinds) (int, error) {
+	nodePortAddrs := map[netip.Addr]bool{}
+	for _, a := range t.state.static.NodePortAddresses {
+		nodePortAddrs[a.Unmap()] = true
 	}
 	var stale []flow
 	for k, wrong := range kinds {

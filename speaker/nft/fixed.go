@@ -97,7 +97,7 @@ func (st *state) setStatic(s Static) {
 			st.setChain(f, c)
 		}
 		for _, name := range []string{"forward", "unknown"} {
-			if _, exists := st.tables[f].chains[name]; exists && !s.DropInvalid && !s.Spread {
+			if _, exists := st.tables[f].chains[name]; exists && !s.DropInvalid && s.Ring == 0 {
 				delete(st.tables[f].chains, name)
 				st.plan.gone = append(st.plan.gone, chainRef{f, name})
 			}

@@ -292,8 +292,8 @@ func TestStaticChanges(t *testing.T) {
 		"no ping":         func(x *Static) { x.Echo = nil },
 		"no echo":         func(x *Static) { x.AnswerEcho = false },
 		"liberal":         func(x *Static) { x.DropInvalid = false },
-		"spread":          func(x *Static) { x.Spread = true },
-		"spread, liberal": func(x *Static) { x.DropInvalid, x.Spread = false, true },
+		"spread":          func(x *Static) { x.Ring = 3 },
+		"spread, liberal": func(x *Static) { x.DropInvalid, x.Ring = false, 5 },
 		"mark":            func(x *Static) { x.MasqueradeMark = 0x1000 },
 		"all":             func(x *Static) { x.MasqueradeAll = true },
 	} {

@@ -84,7 +84,7 @@ func staticChains(f family, s Static) []chain {
 			{why: "from this node", exprs: slices.Concat(fibLocalSource(), setMark(mark), jump(expr.VerdictGoto, "short-circuit"))},
 		}},
 		servicesChain(f, s),
-		relayChain(f),
+		relayChain(f, s.Ring),
 		{name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, dstnat}, rules: []rule{
 			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
 			{why: "first packets from outside and from pods", exprs: jump(expr.VerdictJump, "services")},
@@ -98,7 +98,7 @@ func staticChains(f family, s Static) []chain {
 			{why: "an endpoint reached itself", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), f.lookupPair(hairpin), masquerade())},
 		}},
 	}
-	if s.DropInvalid || s.Spread {
+	if s.DropInvalid || s.Ring > 0 {
 		chains = append(chains, unknownChains(f, s)...)
 	}
 	return chains
@@ -108,7 +108,7 @@ func staticChains(f family, s Static) []chain {
 // for the beginning of one.
 func unknownChains(f family, s Static) []chain {
 	var unknown []rule
-	if s.Spread {
+	if s.Ring > 0 {
 		unknown = []rule{
 			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
 			{why: "a router would send it back here", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), drop())},
@@ -125,12 +125,13 @@ func unknownChains(f family, s Static) []chain {
 	}
 }
 
-// relayChain passes packets on to another node that may know their connection.
-func relayChain(f family) chain {
+// relayChain passes packets on to another node that may know their connection. In a ring each node gets a packet at most
+// once, and what is more than the limit is treated as before there were rings: a pod resets it.
+func relayChain(f family, ring int) chain {
 	return chain{name: "relay", rules: []rule{
 		{why: "the address came here from there", exprs: slices.Concat(f.relay(relays), drop())},
-		{why: "not for ever round", exprs: slices.Concat(f.lookupAddr(rings), f.fewerHops())},
-		{why: "routers lead the address there, too", exprs: slices.Concat(f.relay(rings), drop())},
+		{why: "not for ever round", exprs: slices.Concat(f.lookupAddr(rings), f.fewerHops(ring))},
+		{why: "routers lead the address there, too", exprs: slices.Concat(relayLimit(), f.relay(rings), drop())},
 	}}
 }
 

@@ -18,7 +18,7 @@ import (
 // they came, at its MAC address, and it goes on forwarding them. New connections stay here.
 //
 // A ring does the same for addresses that routers lead to several nodes at once, and to other ones than before whenever
-// one comes or goes: each node passes on what it does not know to the next one, until one knows it or relayHops have
+// one comes or goes: each node passes on what it does not know to the next one, until one knows it or all have
 // been asked.
 //
 // Relays writes into a map of the Table, next to it: an address must not be announced

@@ -160,8 +160,16 @@ func l4proto(p byte) []expr.Any {
 }
 
 // hopsLeft is what a packet keeps at least of its TTL when it is passed on to other nodes: enough to reach a pod, which
-// answers that it does not know it either. relayHops is how many nodes are asked at most.
-const hopsLeft, relayHops = 8, 24
+// answers that it does not know it either. relayHops is how many nodes of a ring are asked at most.
+const hopsLeft, relayHops = 8, 48
+
+// Packets of no connection that anybody may send are passed on at this rate at most.
+const relayRate, relayBurst = 20_000, 5_000
+
+// relayLimit is "limit rate 20000/second burst 5000 packets".
+func relayLimit() []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: relayRate, Unit: expr.LimitTimeSecond, Burst: relayBurst}}
+}
 
 // notFirst is "tcp flags != syn / fin,syn,rst,ack ip ttl > 8": a packet that opens no
 // connection, yet conntrack knows none that it is of. The second half ends what
@@ -183,9 +191,9 @@ func (f family) hopsAbove(hops byte) []expr.Any {
 	}
 }
 
-// fewerHops is "ip ttl > 32 ip ttl set 32".
-func (f family) fewerHops() []expr.Any {
-	const most = hopsLeft + relayHops
+// fewerHops is "ip ttl > 10 ip ttl set 10", in a ring of three nodes.
+func (f family) fewerHops(ring int) []expr.Any {
+	most := byte(hopsLeft + max(1, min(ring-1, relayHops)))
 	write := &expr.Payload{
 		OperationType: expr.PayloadWrite, SourceRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: f.hopLimit(), Len: 1,
 	}

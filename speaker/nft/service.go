@@ -154,9 +154,9 @@ type Static struct {
 	// DropInvalid drops forwarded packets from pods that conntrack finds
 	// invalid. Not needed where net.netfilter.nf_conntrack_tcp_be_liberal is 1.
 	DropInvalid bool
-	// Spread tells that routers lead announced addresses to several nodes: packets that conntrack finds
-	// invalid then take the way of a ring, or none. It costs every forwarded packet a test.
-	Spread bool
+	// Ring is how many nodes, this one among them, routers lead announced addresses to; 0 for none. Packets that
+	// conntrack finds invalid then take the way of a ring, or none, which costs every forwarded packet a test.
+	Ring int
 }
 
 // DefaultMasqueradeMark is the bit that Kubernetes reserves for its service

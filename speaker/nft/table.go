@@ -25,6 +25,8 @@ type Table struct {
 	doubtful atomic.Bool
 	// unclean tells that connections or affinity may be left that lead nowhere.
 	unclean bool
+	// early tells for which families there are new frontends that connections may be older than: see Sweep.
+	early [len(families)]bool
 }
 
 // Open connects to the kernel and changes nothing yet. The bell is rung, without
