@@ -89,6 +89,7 @@ type forwarding struct {
 	pinged    *shared                 // those of Services that somebody serves
 	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
+	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
 	swept     time.Time // when to look again for connections that are older than their Service
 }
 
@@ -121,6 +122,7 @@ func (f *forwarding) run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		full = f.round(ctx, full)
+		f.relax()
 		select {
 		case <-ctx.Done():
 			return nil

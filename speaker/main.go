@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/features"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -62,6 +63,7 @@ func start(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.logLevel}))
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	log.Info("speaker starts", "version", version, "node", o.node, "forwarding", o.forwarding)
+	features.ReplaceFeatureGates(lists{features.FeatureGates()})
 	known := openMemory(log, o.node, o.stateDir)
 	s := &speaker{
 		log: log, options: o, memory: known,
@@ -279,6 +281,7 @@ func newManager(o options) (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
+	config.DisableCompression = true // it takes both sides longer than the network takes for what it saves
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -301,6 +304,7 @@ func newManager(o options) (manager.Manager, error) {
 
 func (s *speaker) forwarding() *forwarding {
 	f := newForwarding()
+	f.hurry()
 	f.log, f.mode = s.log, s.options.forwarding
 	f.dirty, f.world, f.kernel = s.bells.services, s.bells.world, make(chan struct{}, 1)
 	f.dead = s.silent.get

@@ -20,11 +20,13 @@ type bench struct {
 	next          int // the next fresh endpoint
 	crowd         int // Services in the API server
 	everyMeasured []figures
+	before        kept // what the page has of other sizes
 }
 
 // figures are what was measured at one size.
 type figures struct {
 	services            int
+	on                  string   // the day
 	load                []string // when it began, and when it ended
 	kubeProxy, fairlead proxyFigures
 	apply               samples // the speaker's change of one endpoint in the kernel alone
@@ -112,7 +114,7 @@ func (b *bench) close() {
 
 // measure measures everything with so many Services.
 func (b *bench) measure(ctx context.Context, n int) (figures, error) {
-	f := figures{services: n}
+	f := figures{services: n, on: time.Now().UTC().Format(time.DateOnly)}
 	b.say("%d Services: filling the API server", n)
 	if err := b.plane.fill(ctx, b.crowd, n); err != nil {
 		return f, err

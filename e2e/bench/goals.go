@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -37,6 +38,9 @@ func (f proxyFigures) bursts(of func(burst) time.Duration) samples {
 // goals are the rows that say what Fairlead wants to be, at every size, although each goal is for one.
 func goals() []row {
 	return []row{
+		{"measured on, at a load average of (beginning, end)", func(f figures) string {
+			return f.on + ", " + strings.Join(f.load, ", ")
+		}},
 		{"cold start: kube-proxy / Fairlead (at 10,000: at least 20)", func(f figures) string {
 			return pairwise(f.kubeProxy.walls(), f.fairlead.walls()).spread(ratio)
 		}},

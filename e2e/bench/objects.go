@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -164,16 +163,6 @@ func (p *plane) create(ctx context.Context, svc *corev1.Service, slice *discover
 		return fmt.Errorf("create EndpointSlice %s: %w", slice.Name, err)
 	}
 	return nil
-}
-
-// fill creates the crowd's Services from one number up to another.
-func (p *plane) fill(ctx context.Context, from, to int) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	for i := from; i < to; i++ {
-		group.Go(func() error { return p.create(ctx, crowdService(i), crowdSlice(i)) })
-	}
-	return group.Wait()
 }
 
 // change replaces one endpoint of one of the many Services.

@@ -17,11 +17,10 @@ const (
 	pageEnds   = "<!-- measured: end -->\n"
 )
 
-// publish prints what was measured so far, or writes it into the page.
+// publish prints what was measured so far, or writes it into the page, which keeps what it has of other sizes.
 func (b *bench) publish() error {
-	text := b.text()
 	if b.page == "" {
-		fmt.Print(text)
+		fmt.Print(b.text())
 		return nil
 	}
 	old, err := os.ReadFile(b.page)
@@ -33,8 +32,9 @@ func (b *bench) publish() error {
 	if !begins || !ends {
 		return fmt.Errorf("%s has no lines %q and %q", b.page, pageBegins, pageEnds)
 	}
+	b.before = readTables(strings.TrimSuffix(rest, after))
 	const readable = 0o644
-	if err := os.WriteFile(b.page, []byte(before+pageBegins+"\n"+text+"\n"+pageEnds+after), readable); err != nil {
+	if err := os.WriteFile(b.page, []byte(before+pageBegins+"\n"+b.text()+"\n"+pageEnds+after), readable); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
@@ -42,22 +42,16 @@ func (b *bench) publish() error {
 
 func (b *bench) text() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "Measured on %s, Linux %s, %d processors. Load average per size, at the beginning and the end:%s.\n",
-		time.Now().UTC().Format(time.DateOnly), release(), runtime.NumCPU(), b.loads())
-	b.table(&out, "Against the goals", goals())
+	fmt.Fprintf(&out, "Linux %s, %d processors.\n", release(), runtime.NumCPU())
+	b.table(&out, goalsTitle, goals())
 	b.table(&out, "Cold start, memory", startRows())
 	b.table(&out, "Changes of endpoints", changeRows())
 	b.table(&out, "Packets and connections", packetRows())
 	return out.String()
 }
 
-func (b *bench) loads() string {
-	var out []string
-	for _, f := range b.everyMeasured {
-		out = append(out, fmt.Sprintf(" %s: %s", thousands(f.services), strings.Join(f.load, " to ")))
-	}
-	return strings.Join(out, ";")
-}
+// goalsTitle is of the first table.
+const goalsTitle = "Against the goals"
 
 func release() string {
 	var name unix.Utsname
@@ -74,15 +68,12 @@ type row struct {
 }
 
 func (b *bench) table(out *strings.Builder, title string, rows []row) {
-	fmt.Fprintf(out, "\n### %s\n\n| Services |", title)
-	for _, f := range b.everyMeasured {
-		fmt.Fprintf(out, " %s |", thousands(f.services))
-	}
-	out.WriteString("\n|---|" + strings.Repeat("---|", len(b.everyMeasured)) + "\n")
+	columns := b.columns()
+	fmt.Fprintf(out, "\n### %s\n\n| Services | %s |\n|---|%s\n", title, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, r := range rows {
 		fmt.Fprintf(out, "| %s |", r.name)
-		for _, f := range b.everyMeasured {
-			fmt.Fprintf(out, " %s |", r.cell(f))
+		for _, c := range columns {
+			fmt.Fprintf(out, " %s |", b.cell(title, c, r))
 		}
 		out.WriteString("\n")
 	}

@@ -18,7 +18,7 @@ type choice struct {
 // choose applies readiness, termination (KEP-1669), topology hints (KEP-2433,
 // KEP-3015) and what is known about dead nodes to a port's endpoints.
 func (t *translation) choose(all []endpoint) choice {
-	alive := slices.DeleteFunc(slices.Clone(all), func(e endpoint) bool { return e.node != "" && t.node.Dead[e.node] && !e.local })
+	alive := keep(all, func(e endpoint) bool { return e.node == "" || !t.node.Dead[e.node] || e.local })
 	c := t.chooseAmong(alive)
 	if len(alive) == len(all) {
 		return c
@@ -62,11 +62,24 @@ func (t *translation) nearby(ready []endpoint) []endpoint {
 	return ready
 }
 
+// keep returns those that pass: the list itself if all do, as is most often so. Nobody writes into what it returns.
 func keep(es []endpoint, f func(endpoint) bool) []endpoint {
-	var out []endpoint
-	for _, e := range es {
-		if f(e) {
-			out = append(out, e)
+	n := 0
+	for i := range es {
+		if f(es[i]) {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case len(es):
+		return es
+	}
+	out := make([]endpoint, 0, n)
+	for i := range es {
+		if f(es[i]) {
+			out = append(out, es[i])
 		}
 	}
 	return out

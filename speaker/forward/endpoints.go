@@ -45,9 +45,9 @@ func belongs(svc *corev1.Service, s *discoveryv1.EndpointSlice) bool {
 }
 
 // collect gathers a Service's endpoints by port, sorted and each once.
-func (t *translation) collect(slices []*discoveryv1.EndpointSlice) map[portKey][]endpoint {
-	found := map[portKey]map[netip.AddrPort]endpoint{}
-	for _, s := range slices {
+func (t *translation) collect(all []*discoveryv1.EndpointSlice) map[portKey][]endpoint {
+	found := map[portKey][]endpoint{}
+	for _, s := range all {
 		if !belongs(t.svc, s) {
 			continue
 		}
@@ -56,28 +56,28 @@ func (t *translation) collect(slices []*discoveryv1.EndpointSlice) map[portKey][
 			if !ok {
 				continue
 			}
-			if found[key] == nil {
-				found[key] = map[netip.AddrPort]endpoint{}
-			}
+			es := slices.Grow(found[key], len(s.Endpoints))
 			for i := range s.Endpoints {
-				t.add(found[key], &s.Endpoints[i], key, number)
+				if e, ok := t.endpoint(&s.Endpoints[i], key, number); ok {
+					es = append(es, e)
+				}
 			}
+			found[key] = es
 		}
 	}
-	out := make(map[portKey][]endpoint, len(found))
-	for key, set := range found {
-		out[key] = sortEndpoints(set)
+	for key, es := range found {
+		found[key] = sortEndpoints(es)
 	}
-	return out
+	return found
 }
 
-func sortEndpoints(set map[netip.AddrPort]endpoint) []endpoint {
-	out := make([]endpoint, 0, len(set))
-	for _, e := range set {
-		out = append(out, e)
+// sortEndpoints orders endpoints and keeps the best of those that are the same.
+func sortEndpoints(es []endpoint) []endpoint {
+	order := func(a, b endpoint) int { return cmp.Or(a.at.Compare(b.at), better(a, b)) }
+	if !slices.IsSortedFunc(es, order) {
+		slices.SortFunc(es, order)
 	}
-	slices.SortFunc(out, func(a, b endpoint) int { return a.at.Compare(b.at) })
-	return out
+	return slices.CompactFunc(es, func(a, b endpoint) bool { return a.at == b.at })
 }
 
 // slicePort is the key and the number of a slice's port. A port without a
@@ -106,20 +106,19 @@ func protocol(p corev1.Protocol) (nft.Proto, bool) {
 	return 0, false
 }
 
-// add puts one endpoint into the set. Of two that are the same the one that
-// does not terminate counts: a new pod that got the address of an old one.
-func (t *translation) add(set map[netip.AddrPort]endpoint, from *discoveryv1.Endpoint, key portKey, port uint16) {
+// endpoint reads one endpoint, and tells whether it is one for this port.
+func (t *translation) endpoint(from *discoveryv1.Endpoint, key portKey, port uint16) (endpoint, bool) {
 	if len(from.Addresses) == 0 {
-		return
+		return endpoint{}, false
 	}
 	addr, ok := parseAddr(from.Addresses[0])
 	if !ok || addr.Is6() != key.v6 {
-		return
+		return endpoint{}, false
 	}
 	e := endpoint{at: netip.AddrPortFrom(addr, port)}
 	if why := t.refuseEndpoint(e.at, key.proto); why != "" {
 		t.reason(EndpointRefused, "endpoint %s is left out: %s", e.at, why)
-		return
+		return endpoint{}, false
 	}
 	c := from.Conditions
 	e.ready = c.Ready == nil || *c.Ready
@@ -137,14 +136,11 @@ func (t *translation) add(set map[netip.AddrPort]endpoint, from *discoveryv1.End
 			e.nodes = append(e.nodes, n.Name)
 		}
 	}
-	have, double := set[e.at]
-	if !double || better(e, have) < 0 {
-		set[e.at] = e
-	}
+	return e, true
 }
 
 // better orders duplicates, the better one first, so that the order of slices
-// makes no difference.
+// makes no difference: one that does not terminate is a new pod that got the address of an old one.
 func better(a, b endpoint) int {
 	return cmp.Or(
 		second(a.terminating, b.terminating),

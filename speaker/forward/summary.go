@@ -1,7 +1,7 @@
 package forward
 
 import (
-	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -24,30 +24,36 @@ func (t *translation) summarise(byPort map[portKey][]endpoint) {
 
 // tally counts the distinct addresses of one family.
 func tally(byPort map[portKey][]endpoint, v6 bool) Summary {
-	ready, draining := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	var of []endpoint
 	for key, es := range byPort {
-		if key.v6 != v6 {
-			continue
-		}
-		for _, e := range es {
-			if e.ready {
-				ready[e.at.Addr()] = ready[e.at.Addr()] || e.local
-			} else if e.draining() {
-				draining[e.at.Addr()] = draining[e.at.Addr()] || e.local
-			}
+		if key.v6 == v6 && len(of) == 0 {
+			of = es
+		} else if key.v6 == v6 {
+			of = slices.Concat(of, es)
 		}
 	}
+	if sorted := func(a, b endpoint) int { return a.at.Addr().Compare(b.at.Addr()) }; !slices.IsSortedFunc(of, sorted) {
+		of = slices.SortedFunc(slices.Values(of), sorted)
+	}
 	var s Summary
-	s.Ready, s.LocalReady = sizes(ready)
-	s.Serving, s.LocalServing = sizes(draining)
+	for len(of) > 0 {
+		n := 1
+		for n < len(of) && of[n].at.Addr() == of[0].at.Addr() {
+			n++
+		}
+		count(of[:n], func(e endpoint) bool { return e.ready }, &s.Ready, &s.LocalReady)
+		count(of[:n], func(e endpoint) bool { return !e.ready && e.draining() }, &s.Serving, &s.LocalServing)
+		of = of[n:]
+	}
 	return s
 }
 
-func sizes(m map[netip.Addr]bool) (all, local int) {
-	for _, is := range m {
-		if is {
-			local++
-		}
+// count adds one if any of an address's endpoints is such, and to local if any such is here.
+func count(es []endpoint, such func(endpoint) bool, all, local *int) {
+	if slices.ContainsFunc(es, such) {
+		*all++
 	}
-	return len(m), local
+	if slices.ContainsFunc(es, func(e endpoint) bool { return such(e) && e.local }) {
+		*local++
+	}
 }

@@ -107,8 +107,8 @@ func (st *state) setStatic(s Static) {
 		}
 		st.class(f, class{stage: rejecting})
 		st.class(f, class{stage: dropping})
-		if !first && old.mark() != s.mark() {
-			st.remark(f)
+		if !first {
+			st.rewrite(f)
 		}
 	}
 }

@@ -69,7 +69,7 @@ const (
 // staticChains are those that exist whatever the Services are, in an order in
 // which each only uses those before it.
 func staticChains(f family, s Static) []chain {
-	mark := s.mark()
+	mark, services := s.mark(), f.services(s)
 	chains := []chain{
 		{name: "refuse", rules: []rule{
 			{why: "at once, and not limited like ICMP", exprs: slices.Concat(l4proto(unix.IPPROTO_TCP), reset())},
@@ -83,19 +83,15 @@ func staticChains(f family, s Static) []chain {
 			{why: "from a pod", exprs: slices.Concat(f.inSet(f.saddr(), podCIDRs), jump(expr.VerdictGoto, "short-circuit"))},
 			{why: "from this node", exprs: slices.Concat(fibLocalSource(), setMark(mark), jump(expr.VerdictGoto, "short-circuit"))},
 		}},
-		servicesChain(f, s),
 		relayChain(f, s.Ring),
-		{name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, dstnat}, rules: []rule{
+		{name: "prerouting", hook: &hook{"nat", unix.NF_INET_PRE_ROUTING, dstnat}, rules: slices.Concat([]rule{
 			{why: "a connection that another node began", exprs: slices.Concat(f.notFirst(), jump(expr.VerdictJump, "relay"))},
-			{why: "first packets from outside and from pods", exprs: jump(expr.VerdictJump, "services")},
-		}},
-		{name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, dstnat}, rules: []rule{
-			{why: "first packets from this node", exprs: jump(expr.VerdictJump, "services")},
-		}},
+		}, services)},
+		{name: "output", hook: &hook{"nat", unix.NF_INET_LOCAL_OUT, dstnat}, rules: services},
 		{name: "postrouting", hook: &hook{"nat", unix.NF_INET_POST_ROUTING, srcnat}, rules: []rule{
-			{why: "the token has served", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), clearPriority())},
+			{why: "the token has served", exprs: slices.Concat(hasTarget(), ctBit(expr.CtKeySTATUS, ctStatusDNAT), clearPriority())},
 			{why: "marked for it", exprs: slices.Concat(markIsSet(mark), flipMark(mark), masquerade())},
-			{why: "an endpoint reached itself", exprs: slices.Concat(ctBit(expr.CtKeySTATUS, ctStatusDNAT), f.lookupPair(hairpin), masquerade())},
+			{why: "an endpoint reached itself", exprs: slices.Concat(f.lookupPair(hairpin), ctBit(expr.CtKeySTATUS, ctStatusDNAT), masquerade())},
 		}},
 	}
 	if s.DropInvalid || s.Ring > 0 {
@@ -135,7 +131,8 @@ func relayChain(f family, ring int) chain {
 	}}
 }
 
-func servicesChain(f family, s Static) chain {
+// services lead first packets to what stands for their destination. Each hook has them itself: a jump costs time.
+func (f family) services(s Static) []rule {
 	rules := []rule{
 		{why: "a Service's address", exprs: slices.Concat(f.lookupSocket(frontends), setPriority(), dispatch(classes))},
 		{why: "a node port", exprs: slices.Concat(f.inSet(f.daddr(), nodeportIPs), lookupPort(nodeports), setPriority(), dispatch(classes))},
@@ -143,10 +140,10 @@ func servicesChain(f family, s Static) chain {
 	if s.AnswerEcho {
 		rules = append(rules, rule{why: "an announced address is pinged", exprs: slices.Concat(f.echo(), f.inSet(f.daddr(), echoIPs), redirect())})
 	}
-	return chain{name: "services", rules: append(rules,
+	return append(rules,
 		rule{why: "a port no Service has", exprs: slices.Concat(f.inSet(f.daddr(), serviceIPs), jump(expr.VerdictGoto, "refuse"))},
 		rule{why: "an address no Service has", exprs: slices.Concat(f.inSet(f.daddr(), serviceCIDRs), drop())},
-	)}
+	)
 }
 
 // memoryChains exist only while a Service has session affinity: they cost
@@ -162,16 +159,18 @@ func memoryChains() []chain {
 
 // classChain is the chain of a class. memory is the number of the class that
 // remembers, for sticky classes.
-func classChain(f family, c class, mark uint32, memory uint16) chain {
+func classChain(f family, c class, s Static, memory uint16) chain {
 	out := chain{name: c.chain()}
 	next, hasNext := c.behind()
 	switch {
 	case c.guarded:
 		out.rules = []rule{{why: "not in loadBalancerSourceRanges", exprs: slices.Concat(f.lookupSource(), drop())}}
 	case c.stage == clustering:
-		out.rules = []rule{{why: "the answer must come back here", exprs: slices.Concat(f.notInSet(f.saddr(), unmasqueraded), setMark(mark))}}
+		if from, some := f.strangers(s); some {
+			out.rules = []rule{{why: "the answer must come back here", exprs: slices.Concat(from, setMark(s.mark()))}}
+		}
 	case c.stage == external:
-		out.rules = []rule{{why: "the answer must come back here", exprs: setMark(mark)}}
+		out.rules = []rule{{why: "the answer must come back here", exprs: setMark(s.mark())}}
 	case c.stage == localOnly:
 		out.rules = []rule{{why: "pods and this node first", exprs: jump(expr.VerdictJump, "local-common")}}
 	case c.stage == plain && c.sticky != 0:

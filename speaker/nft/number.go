@@ -65,7 +65,7 @@ func (st *state) follow(f family, c class) bool {
 		}
 	}
 	if c.stage != rejecting || c.guarded {
-		st.setChain(f, classChain(f, c, st.static.mark(), memory))
+		st.setChain(f, classChain(f, c, st.static, memory))
 	}
 	return true
 }
@@ -81,12 +81,12 @@ func (st *state) setChain(f family, c chain) {
 	st.plan.chains = append(st.plan.chains, chainChange{f, c, exists})
 }
 
-// remark rewrites the classes' chains after the mark changed.
-func (st *state) remark(f family) {
+// rewrite makes the classes' chains anew after what is in them of Static changed.
+func (st *state) rewrite(f family) {
 	t := &st.tables[f]
 	for _, name := range sortedKeys(t.chains) {
 		if c, ok := parseClass(name); ok && (c.stage != rejecting || c.guarded) {
-			st.setChain(f, classChain(f, c, st.static.mark(), t.classes[c.memory()]))
+			st.setChain(f, classChain(f, c, st.static, t.classes[c.memory()]))
 		}
 	}
 }

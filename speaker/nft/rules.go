@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -52,6 +54,40 @@ func (f family) inSet(offset uint32, set setID) []expr.Any {
 
 func (f family) notInSet(offset uint32, set setID) []expr.Any {
 	return []expr.Any{f.loadAddr(offset, reg1), &expr.Lookup{SourceRegister: reg1, SetName: set.String(), Invert: true}}
+}
+
+// strangers matches sources whose traffic to ClusterIPs does not keep its address; there may be none. One prefix, as most
+// clusters have, is compared with: a lookup takes several times as long.
+func (f family) strangers(s Static) (match []expr.Any, some bool) {
+	known := ranges(f, s.unmasqueraded(f))
+	if len(known) == 0 {
+		return nil, true
+	}
+	prefix, one := known[0].Prefix()
+	switch {
+	case len(known) > 1 || !one:
+		return f.notInSet(f.saddr(), unmasqueraded), true
+	case prefix.Bits() == 0:
+		return nil, false
+	}
+	return f.notInPrefix(f.saddr(), prefix), true
+}
+
+// notInPrefix is "ip saddr != 10.244.0.0/16". Of a prefix that ends with a byte nothing behind is loaded, as nft does it.
+func (f family) notInPrefix(offset uint32, p netip.Prefix) []expr.Any {
+	const bits = 8
+	if n := p.Bits() / bits; p.Bits()%bits == 0 {
+		return []expr.Any{
+			&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(n)},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte(rawAddr(p.Addr()))[:n]},
+		}
+	}
+	mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+	return []expr.Any{
+		f.loadAddr(offset, reg1),
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: f.addrLen(), Mask: mask, Xor: make([]byte, len(mask))},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte(rawAddr(p.Masked().Addr()))},
+	}
 }
 
 // lookupSocket is "ip daddr . meta l4proto . th dport map @set".
@@ -133,6 +169,11 @@ func flipMark(mark uint32) []expr.Any {
 
 func markIsSet(mark uint32) []expr.Any {
 	return append(loadMasked(expr.MetaKeyMARK, mark, 0), isNotZero())
+}
+
+// hasTarget is "meta priority & TARGET != 0". What routing wrote over the token is far less.
+func hasTarget() []expr.Any {
+	return append(loadMasked(expr.MetaKeyPRIORITY, targetMask, 0), isNotZero())
 }
 
 func isNotZero() expr.Any {

@@ -56,6 +56,10 @@ func (s setSpec) fits(e element) bool {
 	return len(e.key) == int(s.key.Bytes) && (len(e.end) == len(e.key) || s.fields == nil) && len(e.data) == size
 }
 
+// classesSize has room for all classes, and for each once more while it is replaced. A size makes the kernel take its
+// quickest kind of set.
+const classesSize = 2 << classBits
+
 // affinitySize bounds what packets can make the kernel remember.
 const affinitySize = 1 << 20
 
@@ -99,7 +103,7 @@ func (id setID) spec(f family) setSpec {
 	case nodeports, shortCircuitsPorts:
 		s.key, s.data = port, nftables.TypeClassID
 	case classes, plainClasses, remembers:
-		s.key, s.data = nftables.TypeClassID, nftables.TypeVerdict
+		s.key, s.data, s.size = nftables.TypeClassID, nftables.TypeVerdict, classesSize
 	case endpoints:
 		s.key, s.data = nftables.MustConcatSetType(nftables.TypeClassID, nftables.TypeMark), backend
 		s.key.Name, s.userdata = endpointsType, endpointsUserdata(f)
