@@ -90,6 +90,7 @@ type forwarding struct {
 	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
+	forgot    time.Time // when to look again for connections to endpoints that have gone
 	swept     time.Time // when to look again for connections that are older than their Service
 }
 
