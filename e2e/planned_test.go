@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,18 +16,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// plannedMoves is how often TestPlannedMove moves an address in each way: -moves 10 is what the requirement speaks of.
+var plannedMoves = flag.Int("moves", 1, "how often an address is moved in each way")
+
 // TestPlannedMove cordons the owner's node and takes it into service again, drains it, and restarts its speaker, while a
 // client opens 200 connections a second and keeps others open: none is refused, reset or lost. On a busy machine
 // an attempt may take longer than 300 ms, so that only with -long none may fail at all.
 func TestPlannedMove(t *testing.T) {
-	runs := 1
-	if *long {
-		runs = 10
-	}
 	for _, cut := range []string{"cordon", "drain", "pod"} {
 		for _, addr := range webAddresses(t) {
 			t.Run(cut+" "+addr.String(), func(t *testing.T) {
-				for range runs {
+				for range *plannedMoves {
 					if cut == "drain" {
 						podOnEachNode(t) // the drain before has left the node without one
 					}
