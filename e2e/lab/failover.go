@@ -152,7 +152,7 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if o.cut == "drain" {
 		ending = time.Now()
 	}
-	if o.cut == "cordon" || o.cut == "drain" { // the way back is a planned move, too
+	if o.cut == "cordon" || o.cut == "drain" || o.cut == "pod" { // what comes then, mostly the way back, is a planned move, too
 		recovered = errors.Join(recovered, mend())
 		mend = func() error { return nil }
 		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now(), until))
