@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -27,7 +28,7 @@ import (
 // the read-back that the speaker uses, which must find no element to change; and by following each frontend in the
 // kernel to its endpoints, which shares nothing with them.
 func (c *churn) check(ctx context.Context) (string, error) {
-	if err := c.fairlead.quiet(ctx); err != nil {
+	if err := c.caughtUp(ctx); err != nil {
 		return "", err
 	}
 	services, endpoints, err := c.plane.objects(ctx)
@@ -64,6 +65,27 @@ func (c *churn) check(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("the kernel's table is the translation of %d Services: all %d elements, %d frontends and %d endpoints among them (and %d of classes no longer used)",
 		reached.Services, reached.Elements, reached.Frontends, reached.Endpoints, before-after), nil
+}
+
+// caughtUp waits until the speaker has done all that was asked of it so far: it may just have been started again, on a
+// machine that gives it little time. What it learns of each kind comes in order, so once a new Service is in the kernel
+// with an endpoint, all that was written before is, too.
+func (c *churn) caughtUp(ctx context.Context) error {
+	a, err := watchArrivals(c.fairlead.node)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.close() }()
+	arrived := [...]<-chan time.Time{a.expect(crowdIP(c.services)), a.expect(crowdEndpoint(c.services, 0))}
+	if err := c.plane.create(ctx, crowdService(c.services), crowdSlice(c.services)); err != nil {
+		return err
+	}
+	for i, what := range []netip.Addr{crowdIP(c.services), crowdEndpoint(c.services, 0)} {
+		if _, err := await(ctx, arrived[i], what); err != nil {
+			return err
+		}
+	}
+	return c.fairlead.quiet(ctx)
 }
 
 // translateOnto makes a node's kernel hold the translation and tells what was not so.

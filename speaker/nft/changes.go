@@ -40,6 +40,18 @@ type event struct {
 func (c *changes) put(e element)  { c.events = append(c.events, event{e, false}) }
 func (c *changes) drop(e element) { c.events = append(c.events, event{e, true}) }
 
+// expect makes room for about as many events as it takes to add Services.
+func (c *changes) expect(all map[string]Service) {
+	n := 0
+	for _, s := range all {
+		for _, t := range s.Targets {
+			n += int(slotCount(t))
+		}
+		n += len(s.Frontends) + len(s.Addresses) + len(s.Hairpin)
+	}
+	c.events = slices.Grow(c.events, n)
+}
+
 // onlyAdds is net for plans that are made from nothing, which are the large ones.
 func (c *changes) onlyAdds() ([]element, bool) {
 	for _, e := range c.events {

@@ -129,8 +129,14 @@ func (p *placed) find(k frontKey) *Frontend {
 // contend settles who gets a frontend after a Service's claim on it changed.
 func (st *state) contend(k frontKey, name string, claims bool) {
 	all := st.rivals[k]
-	if owner, owned := st.owners[k]; owned && len(all) == 0 {
+	owner, owned := st.owners[k]
+	switch {
+	case len(all) > 0:
+	case owned && owner != name:
 		all = []string{owner}
+	case claims: // nobody else does
+		st.owners[k] = name
+		return
 	}
 	all = slices.DeleteFunc(slices.Clone(all), func(n string) bool { return n == name })
 	if claims {

@@ -132,6 +132,7 @@ func (t *Table) applyAll(w Wish, anew bool) (Report, error) {
 		st.tables[f].past = kernel.classes[f]
 	}
 	st.setStatic(w.Static)
+	st.plan.expect(wanted)
 	for _, name := range byAge(wanted) {
 		was := kernel.of()
 		if old != nil && old.services[name] != nil {
