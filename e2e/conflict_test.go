@@ -18,11 +18,11 @@ import (
 // clientMAC is the hardware address of the host client, which the lab derives from its IPv4 address.
 const clientMAC = "02:00:ac:1e:00:14"
 
-// told waits until the condition Announced of a Service has a status and a reason, and says some words.
+// told waits (the controller starts anew after an outage of the API server, which takes it a while) until the condition Announced of a Service has a status and a reason, and says some words.
 func told(t *testing.T, name string, status metav1.ConditionStatus, reason string, words ...string) {
 	t.Helper()
 	began := time.Now()
-	eventually(t, 30*time.Second, fmt.Sprintf("Service %s is told %s %s", name, status, reason), func(ctx context.Context) error {
+	eventually(t, 2*time.Minute, fmt.Sprintf("Service %s is told %s %s", name, status, reason), func(ctx context.Context) error {
 		svc, err := service(ctx, name)
 		if err != nil {
 			return err

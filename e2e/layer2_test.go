@@ -146,7 +146,7 @@ func TestFlappingLink(t *testing.T) {
 // All speakers restart at once: the address answers again, from one node.
 func TestAllSpeakersRestart(t *testing.T) {
 	settled(t)
-	lab(t, "kubectl", "delete", "pods", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker", "--wait=false")
+	lab(t, "kubectl", "delete", "pods", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker")
 	lab(t, "kubectl", "rollout", "status", "-n", "fairlead-system", "daemonset/fairlead-speaker", "--timeout=60s")
 	back := time.Now()
 	for _, addr := range webAddresses(t) {

@@ -70,20 +70,27 @@ func (t *tap) question(addr netip.Addr) []byte {
 	return frame
 }
 
-// flood sends a number of frames in every interval until stop is closed, and counts them.
+// flood sends a number of frames in every interval until stop is closed, and counts them. After an interval in which
+// the machine had other work it catches up.
 func (t *tap) flood(frame []byte, number int, interval time.Duration, stop <-chan struct{}) (sent int) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	begin := time.Now()
+	for tried := 0; ; {
 		for range number {
 			if _, err := t.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err == nil {
 				sent++
 			}
 		}
+		tried += number
+		behind := time.Since(begin) > time.Duration(tried/number)*interval
 		select {
 		case <-stop:
 			return sent
-		case <-tick.C:
+		default:
+		}
+		if !behind {
+			<-tick.C
 		}
 	}
 }
