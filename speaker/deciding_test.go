@@ -54,7 +54,9 @@ func TestOnlyFailbackWaitsForTime(t *testing.T) {
 }
 
 func TestSettled(t *testing.T) {
-	heard := func(state members.State, meta string) members.Member { return members.Member{State: state, Meta: []byte(meta)} }
+	heard := func(state members.State, meta string) members.Member {
+		return members.Member{State: state, Meta: []byte(meta)}
+	}
 	a := announcing{started: time.Now(), peers: 2}
 	for name, test := range map[string]struct {
 		found []members.Member
