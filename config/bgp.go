@@ -64,6 +64,7 @@ type BFDProfile struct {
 	Passive    bool
 	MinimumTTL uint8
 	Echo       time.Duration
+	EchoMode   bool
 }
 
 // Number is a number that may be absent.

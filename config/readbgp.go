@@ -56,6 +56,7 @@ func readProfiles(objects []v1beta1.BFDProfile) (map[string]*BFDProfile, []Probl
 			Passive:    valueOf(spec.PassiveMode),
 			MinimumTTL: uint8(valueOf(spec.MinimumTTL)),
 			Echo:       milliseconds(spec.EchoInterval),
+			EchoMode:   valueOf(spec.EchoMode),
 		}
 	}
 	for _, p := range problems {

@@ -36,7 +36,7 @@ const (
 	soon = 50 * time.Millisecond
 	// leisure is how many times as long as it takes to decide a bell waits for others: deciding about many Services for
 	// each of many bells would leave no time for anything else.
-	leisure = 9
+	leisure = 19
 	// gatherLeast and gatherMost bound that wait.
 	gatherLeast = 20 * time.Millisecond
 	gatherMost  = time.Second

@@ -86,7 +86,7 @@ type bgpCase struct {
 const ebgp = "64512"
 
 func bgpCases() []bgpCase {
-	return slices.Concat(sessionCases(), routeCases(), selectionCases())
+	return slices.Concat(sessionCases(), moreSessionCases(), routeCases(), selectionCases())
 }
 
 // sessionCases are about how sessions come to be.

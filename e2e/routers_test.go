@@ -169,7 +169,7 @@ func (p *path) set(name, value string) {
 	pairs := strings.NewReplacer("(", "", ")", "", ", ", ":", ",", ":")
 	switch name {
 	case "next_hop":
-		p.Via = nodeOf(strings.Fields(value)[0])
+		p.Via = nodeOf(strings.Fields(strings.TrimPrefix(value, ":: "))[0]) // ":: fe80::1" is link-local alone
 	case "as_path":
 		p.ASPath = value
 	case "med":

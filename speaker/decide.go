@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
 	"github.com/fairlead/fairlead/speaker/elect"
@@ -20,10 +19,10 @@ type Verdict struct {
 	Present  string   // who has it now, as far as is known; "" if nobody
 	Links    []string // where the owner announces it, sorted
 	Conflict v1beta1.ConflictPolicy
-	Reason   string // a Reason constant of the API
+	Reason   string // a Reason constant of the API; without an owner: why this node is none
 	Message  string // the reason in a sentence
-	// Here is why this node cannot announce what nobody can.
-	Here refusal
+	// Refusals are why no node can announce it, sorted by node; none if one can, or if those that could are gone.
+	Refusals []refusal
 }
 
 // Decide says for every address of the world who announces it. Verdicts are
@@ -91,18 +90,13 @@ func keys(services []Service) []string {
 // judge puts the election's result and the reasons together.
 func (e election) judge(n nomination, result elect.Verdict) Verdict {
 	if result.Owner == "" {
-		var here refusal
-		if i := slices.IndexFunc(n.refusals, func(r refusal) bool { return r.node == e.w.Node }); i >= 0 {
-			here = n.refusals[i]
-		}
-		for i, answer := range n.answers {
-			if len(answer.Links) > 0 {
-				name := e.w.Nodes[i].Name
-				n.refusals = append(n.refusals, refusal{name, v1beta1.ReasonNoSpeaker, "its speaker is " + e.life(i)})
+		nobody := Verdict{Reason: v1beta1.ReasonNoSpeaker, Message: "no speaker that could announce it is alive", Refusals: n.refusals}
+		for _, r := range n.refusals {
+			if r.node == e.w.Node {
+				nobody.Reason, nobody.Message = r.reason, r.message
 			}
 		}
-		reason, message := nobody(n.refusals)
-		return Verdict{Reason: reason, Message: message, Here: here}
+		return nobody
 	}
 	answer, _ := e.answer(n, result.Owner)
 	return Verdict{
@@ -110,26 +104,4 @@ func (e election) judge(n nomination, result elect.Verdict) Verdict {
 		Links: answer.Links, Conflict: answer.Conflict,
 		Reason: v1beta1.ReasonAnnounced, Message: result.Reason,
 	}
-}
-
-func (e election) life(node int) string {
-	return [...]string{"alive", "gone", "silent"}[e.stands[node].member.Life]
-}
-
-// nobody sums up why no node can announce an address: the reason that most
-// nodes share, and each node's own words.
-func nobody(refusals []refusal) (reason, message string) {
-	if len(refusals) == 0 {
-		return v1beta1.ReasonNoSpeaker, "the cluster has no nodes"
-	}
-	count := map[string]int{}
-	var words []string
-	for _, r := range refusals {
-		count[r.reason]++
-		words = append(words, r.node+": "+r.message)
-	}
-	reason = slices.MaxFunc(slices.Sorted(maps.Keys(count)), func(a, b string) int {
-		return cmp.Compare(count[a], count[b])
-	})
-	return reason, "no node can announce it: " + strings.Join(words, "; ")
 }

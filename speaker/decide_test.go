@@ -91,6 +91,9 @@ func printVerdicts(verdicts []Verdict) string {
 			fmt.Fprintln(&out)
 		}
 		fmt.Fprintf(&out, "  %s: %s\n", v.Reason, v.Message)
+		for _, r := range v.Refusals {
+			fmt.Fprintf(&out, "  not %s: %s: %s\n", r.node, r.reason, r.message)
+		}
 	}
 	return out.String()
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
@@ -75,7 +74,7 @@ type forwarding struct {
 	triggers  []time.Time // what the changes since the last successful round come from
 	env       environment // what the translations were made in
 	announce  *announced  // nil if it must be made anew
-	problems  map[string][]forward.Reason
+	troubles  *troubles
 	health    *health.Server
 	healthz   string // address of /healthz and /livez
 	status    string // address of /proxyMode; "" for none
@@ -87,7 +86,6 @@ type forwarding struct {
 	known     map[string]bool         // Services that the table has something of
 	balancers *shared                 // the addresses that load balancers gave
 	pinged    *shared                 // those of Services that somebody serves
-	listed    []problem               // of problems, sorted; nil: to be listed again
 	wait      time.Duration
 	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
 	forgot    time.Time // when to look again for connections to endpoints that have gone
@@ -98,7 +96,7 @@ func newForwarding() *forwarding {
 	return &forwarding{
 		metrics:   newProgramming(),
 		stale:     true,
-		problems:  map[string][]forward.Reason{},
+		troubles:  newTroubles(),
 		checks:    map[string]health.Check{},
 		known:     map[string]bool{},
 		balancers: newShared(),
@@ -313,10 +311,7 @@ func (f *forwarding) done(reached nft.Report, problems []problem, reason, messag
 		Active: true, Mode: f.mode, Reason: reason, Message: message,
 		Services: reached.Services, Endpoints: reached.Endpoints,
 	}
-	if f.listed == nil {
-		f.listed = forwardProblems(f.problems)
-	}
-	state.Problems = slices.Concat(f.listed, contestProblems(reached.Contests), problems)
+	state.Problems = slices.Concat(f.troubles.list(), contestProblems(reached.Contests), problems)
 	state.Problems = append(state.Problems, f.kernelProblems(f.env.Node.Name)...)
 	if before != nil {
 		state.Generation, state.LastSync = before.Generation, before.LastSync

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -19,7 +20,7 @@ type pathKey struct{ peer, local netip.Addr }
 // and says what happened, until ctx ends.
 func (p *peering) guard(ctx context.Context) {
 	var before []bgp.PeerReport
-	watched := guarded{}
+	watched, breaks := guarded{}, map[pathKey]uint64{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -29,9 +30,12 @@ func (p *peering) guard(ctx context.Context) {
 		case <-p.planned:
 		}
 		for _, path := range p.paths.Report() {
-			for _, key := range watched[pathKey{path.Session.Peer, path.Session.Local}] {
-				if path.Broken() {
-					p.room.Drop(key, "BFD: "+path.Why)
+			at := pathKey{path.Session.Peer, path.Session.Local}
+			broke := path.Breaks > breaks[at]
+			breaks[at] = path.Breaks
+			for _, key := range watched[at] {
+				if path.Broken() || broke {
+					p.room.Drop(key, "BFD: "+cmp.Or(path.LastDown, path.Why))
 				}
 			}
 		}

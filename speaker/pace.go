@@ -14,7 +14,7 @@ type tempo struct {
 }
 
 // announceTempo is how the announcements rest between bells that can wait. Links, gossip and the wire are in a hurry.
-func announceTempo() tempo { return tempo{19, 100 * time.Millisecond, 500 * time.Millisecond} }
+func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, time.Second} }
 
 // peersTempo is how the routes rest between bells that can wait.
 func peersTempo() tempo { return tempo{9, 50 * time.Millisecond, 200 * time.Millisecond} }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,7 +102,7 @@ func (p *passwords) read(ctx context.Context, name string) {
 		p.log.Error("read a peer's password", "secret", name, "error", err)
 		return // what was known stays
 	}
-	password := string(secret.Data[passwordKey])
+	password := strings.TrimRight(string(secret.Data[passwordKey]), "\r\n") // a file's last line end; no router can have one
 	why := ""
 	switch {
 	case err != nil:

@@ -130,7 +130,7 @@ func watchOf(peer config.BGPPeer) PathWatch {
 	return PathWatch{
 		Profile: bfd.Profile{
 			Receive: peer.BFD.Receive, Transmit: peer.BFD.Transmit, Multiplier: peer.BFD.Multiplier,
-			Passive: peer.BFD.Passive, MinimumTTL: peer.BFD.MinimumTTL, Echo: peer.BFD.Echo,
+			Passive: peer.BFD.Passive, MinimumTTL: peer.BFD.MinimumTTL, Echo: peer.BFD.Echo, EchoMode: peer.BFD.EchoMode,
 		},
 		Multihop: (peer.MultiHop || peer.TTLSecurity > 1 || peer.Internal()) && !unnumbered,
 	}

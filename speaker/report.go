@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead/fairlead/api/v1beta1"
-	"github.com/fairlead/fairlead/speaker/forward"
 	"github.com/fairlead/fairlead/speaker/l2"
 	"github.com/fairlead/fairlead/speaker/links"
 	"github.com/fairlead/fairlead/speaker/members"
@@ -25,18 +24,6 @@ type problem struct {
 
 // mostProblems bounds how many problems a Speaker object lists.
 const mostProblems = 100
-
-// forwardProblems lists what is not, or not fully, forwarded, sorted. It is never nil.
-func forwardProblems(reasons map[string][]forward.Reason) []problem {
-	found := []problem{}
-	for key, list := range reasons {
-		for _, reason := range list {
-			found = append(found, problem{"service/" + key, reason.Code, reason.Message})
-		}
-	}
-	slices.SortFunc(found, compareProblems)
-	return slices.Compact(found)
-}
 
 // contestProblems lists the Services that want what another has.
 func contestProblems(contests []nft.Contest) []problem {
@@ -81,6 +68,7 @@ func report(r reached) v1beta1.SpeakerStatus {
 		status.Peers = reportPeers(p.Sessions, p.Paths, p.Plan)
 		status.Routes = reportRoutes(p.Plan, p.Sessions)
 		problems = append(problems, routeProblems(p.Plan)...)
+		problems = append(problems, deafProblems(p.Sessions)...)
 	}
 	slices.SortFunc(problems, compareProblems)
 	problems = slices.Compact(problems)
@@ -214,11 +202,10 @@ func announceProblems(a announceState) []problem {
 func nobodyProblems(verdicts []Verdict) []problem {
 	var found []problem
 	for _, v := range verdicts {
-		if v.Owner != "" || v.Here.reason == "" {
-			continue
-		}
 		for _, key := range v.Services {
-			found = append(found, problem{"service/" + key, v.Here.reason, v.Here.message})
+			if v.Owner == "" {
+				found = append(found, problem{"service/" + key, v.Reason, v.Message})
+			}
 		}
 	}
 	slices.SortFunc(found, compareProblems)

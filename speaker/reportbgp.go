@@ -133,6 +133,17 @@ func spansOf(addrs []netip.Addr) []string {
 	return found
 }
 
+// deafProblems lists the peers that cannot connect to this node although they may.
+func deafProblems(sessions bgp.Report) []problem {
+	var found []problem
+	for _, session := range sessions.Peers {
+		if session.Deaf != "" {
+			found = append(found, problem{"bgppeer/" + session.Key, v1beta1.ReasonCannotListen, session.Deaf})
+		}
+	}
+	return found
+}
+
 // routeProblems lists what is not announced by any node, and what else is not as users wrote it, sorted.
 func routeProblems(plan RoutePlan) []problem {
 	found := slices.Clone(plan.Problems)

@@ -24,7 +24,7 @@ const awayTime = 30 * time.Second
 func rings(w World) map[netip.Addr]netip.Addr {
 	own, known := w.member(w.Node)
 	here, exists := w.node(w.Node)
-	if !known || !exists {
+	if !known || !exists || len(w.Config.BGP) == 0 {
 		return nil
 	}
 	next := map[netip.Addr]netip.Addr{}
@@ -65,16 +65,10 @@ func (w World) after(here Node) []Node {
 	return append(behind, before...)
 }
 
-// forwards tells whether a node most likely goes on forwarding.
+// forwards tells whether a node most likely goes on forwarding. One that fell silent most likely does not: as long as routers lead
+// its connections to itself, nobody asks for them, and what the others ask for would be lost with it.
 func (w World) forwards(node Node, member Member) bool {
-	switch member.Life {
-	case Alive:
-		return true
-	case Left:
-		return node.Leaving == "" && w.Now.Sub(member.Since) < awayTime
-	default:
-		return !w.silent(member)
-	}
+	return member.Life == Alive || member.Life == Left && node.Leaving == "" && w.Now.Sub(member.Since) < awayTime
 }
 
 func (w World) hasPeer(node Node) bool {

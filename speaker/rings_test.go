@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func TestRings(t *testing.T) {
 		"the next by name":                    {node: "node1", lives: []Life{Alive, Alive, Alive}, want: "102 102"},
 		"the last is followed by the first":   {node: "node3", lives: []Life{Alive, Alive, Alive}, want: "101 101"},
 		"past one that stays silent":          {node: "node1", lives: []Life{Alive, Dead, Alive}, change: func(w *World) { w.Members[1].Since = noon.Add(-time.Minute) }, want: "103 103"},
-		"to one that fell silent just now":    {node: "node1", lives: []Life{Alive, Dead, Alive}, change: func(w *World) { w.Members[1].Since = noon }, want: "102 102"},
+		"past one that fell silent just now":  {node: "node1", lives: []Life{Alive, Dead, Alive}, change: func(w *World) { w.Members[1].Since = noon }, want: "103 103"},
 		"to one whose speaker restarts":       {node: "node1", lives: []Life{Alive, Left, Alive}, change: func(w *World) { w.Members[1].Since = noon }, want: "102 102"},
 		"past one that said goodbye long ago": {node: "node1", lives: []Life{Alive, Left, Alive}, change: func(w *World) { w.Members[1].Since = noon.Add(-time.Minute) }, want: "103 103"},
 		"past one that is shut down":          {node: "node1", lives: []Life{Alive, Left, Alive}, change: func(w *World) { w.Members[1].Since, w.Nodes[1].Leaving = noon, "cordoned" }, want: "103 103"},
@@ -78,5 +79,20 @@ func TestRings(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func BenchmarkRings(b *testing.B) {
+	w := ringed("node1", Alive, Alive, Alive)
+	addr := netip.MustParseAddr("2001:db8::")
+	for i := range 10_000 {
+		addr = addr.Next()
+		w.Services = append(w.Services, Service{Key: "default/more" + strconv.Itoa(i), Addresses: []netip.Addr{addr}})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if next := rings(w); len(next) != 10_001 {
+			b.Fatalf("%d addresses", len(next))
+		}
 	}
 }

@@ -5,12 +5,12 @@ import (
 )
 
 // sweepTempo is how looking for connections that are older than their Service rests: each time costs the kernel some
-// milliseconds, and those who wait send their first packet again after a second.
-func sweepTempo() tempo { return tempo{19, 100 * time.Millisecond, 500 * time.Millisecond} }
+// milliseconds, and those who wait send their first packet again after a second, and then after two.
+func sweepTempo() tempo { return tempo{19, 500 * time.Millisecond, time.Second} }
 
 // answerTime is how long an endpoint that has gone may take to answer the last who was led to it. It is the kernel there that
 // does, within a millisecond, if it is there at all.
-const answerTime = 300 * time.Millisecond
+const answerTime = 500 * time.Millisecond
 
 // sweep forgets the unanswered connections to new Services and to endpoints that have gone, unless it has just done
 // so: then the loop comes back.

@@ -99,13 +99,7 @@ func (f *forwarding) remember(key string, result translation) {
 	if anew || pinged {
 		f.announce = nil
 	}
-	if !slices.Equal(f.problems[key], result.Reasons) {
-		f.listed = nil
-	}
-	delete(f.problems, key)
-	if len(result.Reasons) > 0 {
-		f.problems[key] = result.Reasons
-	}
+	f.troubles.set(key, result.Reasons)
 	delete(f.checks, key)
 	delete(f.known, key)
 	if result.Wish.IsZero() {
@@ -127,7 +121,11 @@ type announced struct {
 
 // withoutNodes are the addresses that are none of a node, sorted.
 func withoutNodes(s *shared, env environment) []netip.Addr {
-	return slices.DeleteFunc(s.addresses(), func(addr netip.Addr) bool {
-		return slices.Contains(env.Nodes, addr) || slices.Contains(env.Node.Addresses, addr)
-	})
+	all := s.addresses()
+	for _, addr := range slices.Concat(env.Nodes, env.Node.Addresses) {
+		if i, found := slices.BinarySearchFunc(all, addr, netip.Addr.Compare); found {
+			all = slices.Delete(all, i, i+1)
+		}
+	}
+	return all
 }

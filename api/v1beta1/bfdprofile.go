@@ -26,13 +26,15 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
 
-	// The shortest interval at which the peer may send echo packets, which the nodes send back to it. Default: 50.
+	// The shortest interval at which the peer may send echo packets, which the nodes send back to it, and with echoMode the
+	// one at which the nodes send theirs. Default: 50.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=60000
 	EchoInterval *int32 `json:"echoInterval,omitempty"`
 
-	// Accepted and without effect: the nodes send no echo packets of their own, they send those of the peer back.
+	// Whether to send echo packets, which the peer sends back. The path counts as broken when detectMultiplier of them in a
+	// row do not come back, and control packets become rare. Not for peers several hops away.
 	// +optional
 	EchoMode *bool `json:"echoMode,omitempty"`
 

@@ -106,6 +106,8 @@ const (
 	ReasonSettingInvalid = "SettingInvalid"
 	// ReasonBFDProfileNotFound means a BGPPeer names a BFDProfile that does not exist or cannot be used.
 	ReasonBFDProfileNotFound = "BFDProfileNotFound"
+	// ReasonCannotListen means a node cannot listen where a BGPPeer wants it to.
+	ReasonCannotListen = "CannotListen"
 	// ReasonDuplicatePeer means another BGPPeer, earlier by name, is the same router on the same nodes.
 	ReasonDuplicatePeer = "DuplicatePeer"
 	// ReasonDuplicateCommunity means another Community object, earlier by name, gives the name to another community.

@@ -140,7 +140,9 @@ func (r *Room) start(s Session) *path {
 	p.ear = ear
 	if held, ok := r.resumable(p.key); ok {
 		if p.out, err = dial(s, held.Port); err == nil {
-			p.local, p.machine = held.Discriminator, Resumed(held.Discriminator, p.profile(), held.Remote, p.since)
+			p.local = held.Discriminator
+			p.openEcho()
+			p.machine = Resumed(p.local, p.profile(), held.Remote, p.since)
 			return p
 		}
 	}
@@ -149,6 +151,7 @@ func (r *Room) start(s Session) *path {
 		return p
 	}
 	p.local = r.discriminator()
+	p.openEcho()
 	p.machine = NewMachine(p.local, p.profile(), p.since)
 	return p
 }

@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// noEcho is a Profile.Echo that tells the peer to send none.
-const noEcho = -1
-
 // loops tells whether this node sends echo packets of the peer back, which come to it to be forwarded.
 func (s Session) loops() bool {
 	name := "/proc/sys/net/ipv4/ip_forward"

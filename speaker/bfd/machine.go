@@ -22,6 +22,8 @@ type Event struct {
 	Configured bool
 	Profile    Profile
 	AdminDown  bool
+	// Echoed tells that an echo packet of ours came back. Now is then its arrival.
+	Echoed bool
 }
 
 // Machine is the state of one session (RFC 5880 §6.8.1): a value, changed by Step only.
@@ -35,9 +37,14 @@ type Machine struct {
 	LastDown string
 	// Ups and Downs count entries into and exits from Up.
 	Ups, Downs uint64
+	// Breaks counts those exits that we made because nothing came.
+	Breaks uint64
 	// SendAt is when the next packet is due, ExpireAt when the path counts as broken
 	// unless a packet arrives; zero for never.
 	SendAt, ExpireAt time.Time
+	// EchoAt and EchoExpireAt are the same for echo packets, and Echoes counts those that were due.
+	EchoAt, EchoExpireAt time.Time
+	Echoes               uint64
 
 	local   uint32
 	profile Profile
@@ -59,6 +66,7 @@ type Remote struct {
 	Demand                bool
 	Multiplier            uint8
 	DesiredTx, RequiredRx time.Duration
+	EchoRx                time.Duration // the shortest interval at which it takes echo packets; 0: not at all
 }
 
 // NewMachine returns a session in state Down that begins to send at once, unless it is
@@ -101,6 +109,8 @@ func Step(m Machine, e Event) (Machine, []Packet) {
 		m = m.configure(e.Profile, e.AdminDown)
 	case e.Received:
 		m, final = m.receive(e.Packet, e.Now), e.Packet.Poll
+	case e.Echoed:
+		m.EchoExpireAt = e.Now.Add(m.echoDetection())
 	case !m.ExpireAt.IsZero() && !e.Now.Before(m.ExpireAt):
 		if m.patient(e.Late) {
 			m.ExpireAt, m.extended = e.Now.Add(e.Late), true
@@ -108,7 +118,7 @@ func Step(m Machine, e Event) (Machine, []Packet) {
 			m = m.expire()
 		}
 	}
-	m = m.negotiate()
+	m = m.echo(e).negotiate()
 	var send []Packet
 	if final {
 		send = append(send, m.packet(true))
@@ -130,7 +140,7 @@ func Step(m Machine, e Event) (Machine, []Packet) {
 func (m Machine) receive(p Packet, arrival time.Time) Machine {
 	m.Remote = Remote{
 		Discriminator: p.MyDiscriminator, State: p.State, Diag: p.Diag, Demand: p.Demand,
-		Multiplier: p.Multiplier, DesiredTx: p.DesiredMinTx, RequiredRx: p.RequiredMinRx,
+		Multiplier: p.Multiplier, DesiredTx: p.DesiredMinTx, RequiredRx: p.RequiredMinRx, EchoRx: p.RequiredMinEchoRx,
 	}
 	if p.Final && m.polling {
 		m.polling = false
@@ -170,6 +180,7 @@ func (m Machine) expire() Machine {
 	m.Remote.Discriminator = 0
 	if m.State == Up || m.State == Init {
 		why := fmt.Sprintf("nothing heard for %s", m.Detection())
+		m.Breaks++
 		m = m.enter(Down, DetectionTimeExpired, why)
 	}
 	m.Remote.RequiredRx = time.Microsecond // §6.8.1: as if never heard of
@@ -209,6 +220,9 @@ func (m Machine) negotiate() Machine {
 	if m.State != Up {
 		desired = max(slow, desired)
 	}
+	if m.echoes() { // which watch the path: control packets may be rare (§6.8.3)
+		required = max(slow, required)
+	}
 	if desired == m.desired && required == m.required {
 		return m
 	}
@@ -221,6 +235,42 @@ func (m Machine) negotiate() Machine {
 		m.forceRx = required
 	}
 	return m
+}
+
+// echo is RFC 5880 §6.8.5 and §6.8.9: when the next echo packet is due, and until when one must have come back.
+func (m Machine) echo(e Event) Machine {
+	switch {
+	case !m.echoes():
+		m.EchoAt, m.EchoExpireAt = time.Time{}, time.Time{}
+		return m
+	case m.EchoAt.IsZero(): // the first may have to wait for the peer's MAC address
+		m.EchoAt, m.EchoExpireAt = e.Now, e.Now.Add(max(slow, m.echoDetection()))
+	case e.Now.Before(m.EchoExpireAt):
+	case e.Late > m.echoDetection()/8 && !m.extended: // see patient
+		m.EchoExpireAt, m.extended = e.Now.Add(e.Late), true
+	default:
+		m.EchoAt, m.EchoExpireAt = time.Time{}, time.Time{}
+		m.Breaks++
+		return m.enter(Down, EchoFailed, fmt.Sprintf("no echo came back for %s", m.echoDetection()))
+	}
+	if !e.Now.Before(m.EchoAt) {
+		m.Echoes++
+		m.EchoAt = e.Now.Add(m.jitter(m.echoInterval(), e.Roll))
+	}
+	return m
+}
+
+// echoes tells whether echo packets are sent.
+func (m Machine) echoes() bool {
+	return m.profile.EchoMode && m.State == Up && m.Remote.State == Up && m.Remote.EchoRx > 0
+}
+
+func (m Machine) echoInterval() time.Duration {
+	return max(m.profile.Echo, Shortest, m.Remote.EchoRx)
+}
+
+func (m Machine) echoDetection() time.Duration {
+	return time.Duration(m.profile.Multiplier) * m.echoInterval()
 }
 
 // rearm computes when the next packet is due. When the interval has become shorter,
@@ -276,10 +326,14 @@ func (m Machine) Detection() time.Duration {
 }
 
 func (m Machine) packet(final bool) Packet {
+	echo := m.profile.Echo
+	if m.profile.NoLoop {
+		echo = 0
+	}
 	return Packet{
 		Diag: m.Diag, State: m.State, Multiplier: m.profile.Multiplier,
 		Poll: m.polling && !final, Final: final,
 		MyDiscriminator: m.local, YourDiscriminator: m.Remote.Discriminator,
-		DesiredMinTx: m.desired, RequiredMinRx: m.required, RequiredMinEchoRx: m.profile.Echo,
+		DesiredMinTx: m.desired, RequiredMinRx: m.required, RequiredMinEchoRx: echo,
 	}
 }

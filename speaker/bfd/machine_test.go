@@ -256,3 +256,43 @@ func simulate(pair []Machine, delay time.Duration, rolls []float64, length time.
 		}
 	}
 }
+
+// Echo packets are due at the longer of both intervals, make control packets rare, and break the path when none comes back
+// for the detection time; a node that stood still gets one more.
+func TestEchoPackets(t *testing.T) {
+	profile := fast()
+	profile.EchoMode, profile.Echo = true, 100*time.Millisecond
+	wants := func(interval time.Duration) func(*Packet) {
+		return func(p *Packet) { p.RequiredMinEchoRx = interval }
+	}
+	start := func(remote time.Duration) Machine {
+		m := NewMachine(42, profile, epoch)
+		m, _ = hear(m, 0, Init, wants(remote))
+		m, _ = hear(m, 10*time.Millisecond, Up, wants(remote))
+		return m
+	}
+	if m := start(0); m.Echoes != 0 || m.required != 100*time.Millisecond {
+		t.Errorf("the peer takes none: %d were due, control packets every %s", m.Echoes, m.required)
+	}
+	m := start(200 * time.Millisecond)
+	if m.Echoes != 1 || m.required != slow {
+		t.Errorf("%d were due, control packets every %s", m.Echoes, m.required)
+	}
+	m, _ = Step(m, Event{Now: at(209 * time.Millisecond), Roll: 0})
+	if m.Echoes != 1 {
+		t.Error("the second is too early")
+	}
+	m, _ = Step(m, Event{Now: at(210 * time.Millisecond), Echoed: true})
+	if want := at(810 * time.Millisecond); m.Echoes != 2 || !m.EchoExpireAt.Equal(want) {
+		t.Errorf("%d were due, broken at %s, want 2, %s", m.Echoes, m.EchoExpireAt, want)
+	}
+	m, _ = hear(m, 800*time.Millisecond, Up, wants(200*time.Millisecond))
+	late, _ := Step(m, Event{Now: at(910 * time.Millisecond), Late: 100 * time.Millisecond})
+	if late.State != Up || !late.EchoExpireAt.Equal(at(1010*time.Millisecond)) {
+		t.Errorf("a node that stood still: %s, broken at %s", late.State, late.EchoExpireAt)
+	}
+	m, _ = Step(m, Event{Now: at(810 * time.Millisecond)})
+	if m.State != Down || m.Diag != EchoFailed || m.Breaks != 1 || !m.EchoAt.IsZero() || m.required != 100*time.Millisecond {
+		t.Errorf("%+v", m)
+	}
+}

@@ -32,6 +32,7 @@ type Diag uint8
 const (
 	NoDiagnostic          Diag = 0
 	DetectionTimeExpired  Diag = 1
+	EchoFailed            Diag = 2
 	NeighborSignaledDown  Diag = 3
 	AdministrativelyDown  Diag = 7
 	highestKnownDiag           = 8

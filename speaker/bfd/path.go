@@ -15,7 +15,8 @@ type path struct {
 	local uint32
 	ear   *ear
 	out   *net.UDPConn
-	loops bool // whether echo packets come back to the peer
+	loops bool    // whether echo packets come back to the peer
+	echo  *echoer // nil if none are sent
 
 	mu      sync.Mutex
 	session Session
@@ -32,10 +33,28 @@ type path struct {
 // profile is how the session is watched, as the machine takes it. The lock is held, or the path has not begun.
 func (p *path) profile() Profile {
 	profile := p.session.Profile.Filled()
-	if !p.loops {
-		profile.Echo = noEcho
-	}
+	profile.NoLoop, profile.EchoMode = !p.loops, profile.EchoMode && p.echo != nil
 	return profile
+}
+
+// openEcho opens the socket for echo packets if they are wished and it is not open yet. Without one the path is watched by
+// control packets alone. The lock is held, or the path has not begun.
+func (p *path) openEcho() {
+	if !p.session.Profile.EchoMode || p.session.Multihop || p.echo != nil {
+		return
+	}
+	echo, err := newEchoer(p.session, p.local, func(at time.Time) { p.step(Event{Now: at, Echoed: true}) })
+	if err != nil {
+		p.room.log.Warn("no echo packets are sent", "peer", p.session.Peer, "why", err)
+		return
+	}
+	p.echo = echo
+}
+
+func (p *path) closeEcho() {
+	if p.echo != nil {
+		p.echo.close()
+	}
 }
 
 // begin starts the timer. The path is in the room's maps by then.
@@ -57,6 +76,7 @@ func (p *path) configure(s Session) bool {
 	}
 	if p.session != s {
 		p.session = s
+		p.openEcho()
 		p.apply(Event{Now: time.Now(), Configured: true, Profile: p.profile(), AdminDown: s.AdminDown})
 	}
 	return true
@@ -69,8 +89,10 @@ func (p *path) configure(s Session) bool {
 func (p *path) tick() {
 	p.mu.Lock()
 	late := time.Duration(0)
-	if expires := p.machine.ExpireAt; !expires.IsZero() {
-		late = time.Since(expires)
+	for _, expires := range []time.Time{p.machine.ExpireAt, p.machine.EchoExpireAt} {
+		if !expires.IsZero() {
+			late = max(late, time.Since(expires))
+		}
 	}
 	p.mu.Unlock()
 	if late > 0 {
@@ -100,6 +122,9 @@ func (p *path) apply(e Event) {
 	for _, packet := range packets {
 		p.send(packet)
 	}
+	if p.machine.Echoes != before.Echoes {
+		p.echo.send()
+	}
 	p.arm()
 	if p.machine.State != before.State {
 		p.changed(before)
@@ -115,8 +140,10 @@ func (p *path) send(packet Packet) {
 // arm sets the timer to what is due first.
 func (p *path) arm() {
 	next := p.machine.SendAt
-	if at := p.machine.ExpireAt; !at.IsZero() && (next.IsZero() || at.Before(next)) {
-		next = at
+	for _, at := range []time.Time{p.machine.ExpireAt, p.machine.EchoAt, p.machine.EchoExpireAt} {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
 	}
 	if next.IsZero() {
 		p.timer.Stop()
@@ -159,6 +186,7 @@ func (p *path) end() {
 	p.apply(Event{Now: time.Now(), Configured: true, Profile: p.profile(), AdminDown: true})
 	p.timer.Stop()
 	p.ended = true
+	p.closeEcho()
 	packet, out := p.machine.packet(false), p.out
 	time.AfterFunc(p.session.Profile.Filled().Transmit, func() {
 		// The second and last time. Nobody is left to hear of an error.
@@ -175,7 +203,7 @@ func (p *path) report() Report {
 		Session: p.session, State: m.State, Since: p.since, Diag: m.Diag, RemoteDiag: m.Remote.Diag,
 		RemoteState: m.Remote.State, Problem: p.problem, Detection: m.Detection(),
 		LastDown: m.LastDown,
-		Sent:     p.sent, Received: p.received, Refused: p.refused, Refusal: p.refusal, Ups: m.Ups, Downs: m.Downs,
+		Sent:     p.sent, Received: p.received, Refused: p.refused, Refusal: p.refusal, Ups: m.Ups, Downs: m.Downs, Breaks: m.Breaks,
 	}
 	if p.problem == "" {
 		r.Transmit, r.Why = m.Interval(), m.Why

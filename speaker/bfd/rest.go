@@ -123,6 +123,7 @@ func (p *path) hold(until time.Duration) (Held, bool) {
 	}
 	p.timer.Stop()
 	p.ended = true
+	p.closeEcho()
 	held := Held{
 		Peer: p.key.peer, Local: p.key.local, Interface: p.key.iface, Multihop: p.key.multihop,
 		Discriminator: p.local, Port: portOf(p.out), Remote: m.Remote, Until: until,

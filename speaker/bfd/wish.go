@@ -12,8 +12,7 @@
 //
 // The room may touch UDP sockets on ports 3784 and 4784 and the clock. What follows
 // from a path that is down is out of scope: the caller reads the report when the bell
-// rings. Authentication and demand mode are not implemented, and no echo packets are sent: peers are told so and do
-// without. Echo packets of theirs come back to them: see Profile.Echo.
+// rings. Authentication and demand mode are not implemented: peers are told so and do without.
 package bfd
 
 import (
@@ -55,6 +54,12 @@ type Profile struct {
 	// addressed to the peer itself (RFC 5881 §4). Default 50 ms. The peer is told 0, none, on
 	// a Multihop path and where this node does not forward packets.
 	Echo time.Duration
+	// EchoMode sends echo packets ourselves where the peer takes them, at Echo or the peer's interval if that is longer, and
+	// takes the path for broken if Multiplier of them in a row do not come back. Not on a Multihop path.
+	EchoMode bool
+
+	// NoLoop tells the peer to send no echo packets, which would not come back. The room sets it.
+	NoLoop bool
 }
 
 // The limits of a profile's intervals. Below Shortest, a garbage collection or a busy
@@ -121,6 +126,8 @@ type Report struct {
 	Transmit, Detection time.Duration
 	// Counters since the session began.
 	Sent, Received, Refused, Ups, Downs uint64
+	// Breaks counts how often nothing came, or no echo came back: the path may be Up again by the time that is looked at.
+	Breaks uint64
 }
 
 // Broken says whether the path does not work: one side has stopped hearing the other, or
@@ -133,7 +140,7 @@ func (r Report) Broken() bool {
 	if r.Diag == NeighborSignaledDown && r.RemoteState != AdminDown {
 		return r.RemoteDiag != NoDiagnostic && r.RemoteDiag != NeighborSignaledDown && r.RemoteDiag != AdministrativelyDown
 	}
-	return r.Diag == DetectionTimeExpired
+	return r.Diag == DetectionTimeExpired || r.Diag == EchoFailed
 }
 
 // Reason says in one sentence why the path is not Up; empty if it is.

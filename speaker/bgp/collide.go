@@ -19,6 +19,13 @@ func (s *session) offer(conn *net.TCPConn) bool {
 	}
 }
 
+// keep is offer for a connection that was taken already.
+func (s *session) keep(conn *net.TCPConn) {
+	if !s.offer(conn) {
+		_ = conn.Close()
+	}
+}
+
 // reach returns a connection to the peer, and whether the peer opened it: whichever side was first.
 func (s *session) reach(ctx context.Context, p Peer) (*net.TCPConn, bool, error) {
 	select {
@@ -60,13 +67,11 @@ func (s *session) referee(c *connection, theirs bool, stop <-chan struct{}) {
 		case second = <-s.offers:
 		}
 		if !c.knows(stop) {
-			_ = s.offer(second) // the next attempt takes it
+			s.keep(second) // the next attempt takes it
 			return
 		}
 		if !theirs && c.yields() {
-			if !s.offer(second) {
-				_ = second.Close()
-			}
+			s.keep(second)
 			c.leave(cease(wire.BGP_ERROR_SUB_CONNECTION_COLLISION_RESOLUTION, "the peer opened a connection, too, and its router ID is higher"))
 			return
 		}

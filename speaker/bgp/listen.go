@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -171,6 +172,10 @@ func (l *listener) accept(r *Room, d door) {
 		}
 		if err != nil {
 			r.log.Warn("cannot take a connection", "port", d.port, "why", err)
+			select { // too many open files, for instance
+			case <-r.life.Done():
+			case <-time.After(shortestPause):
+			}
 			continue
 		}
 		if s := r.expects(d, conn); s == nil || !s.offer(conn) {

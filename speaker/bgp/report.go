@@ -44,6 +44,8 @@ type PeerReport struct {
 	// NOTIFICATION's text if there was one; kept when the session is back.
 	LastError   string
 	LastErrorAt time.Time
+	// Deaf says why the peer cannot connect to us although it may; empty if it can, or need not.
+	Deaf string
 	// Families and timers as negotiated; zero unless Established.
 	Families        []Family
 	HoldTime        time.Duration

@@ -75,6 +75,7 @@ func (s *session) look() PeerReport {
 	defer s.mu.Unlock()
 	r := s.report
 	r.Updates, r.Ignored = s.counters.updates, s.counters.ignored
+	r.Deaf = s.deaf
 	if s.deaf != "" && r.State != Established {
 		r.Reason = strings.TrimPrefix(r.Reason+"; "+s.deaf, "; ")
 	}

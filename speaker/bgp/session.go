@@ -79,6 +79,9 @@ func (s *session) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		if len(s.offers) > 0 {
+			continue // a connection of the peer takes the place of this one: that is no trouble to tell
+		}
 		s.ended(err)
 		if time.Since(start) > stableLifetime {
 			pause = shortestPause

@@ -99,13 +99,38 @@ func TestUnnumbered(t *testing.T) {
 	kernel(t, router, "192.0.2.10/32", local)
 	kernel(t, router, "2001:db8::10/128", local)
 	t.Logf("found %s, established after %s; FRR has %s", report.Address, took.Round(time.Millisecond), frr(router, "192.0.2.10/32"))
+	room.Drop("router", "test")
 	routertest.Until(t, 10*time.Second, func() string { // a later session needs advertisements still
 		if room.Report().Peers[0].Established > 1 {
 			return ""
 		}
-		room.Drop("router", "test")
 		return fmt.Sprintf("%+v", room.Report().Peers[0])
 	})
+}
+
+// Unnumbered at BIRD: it takes whoever connects on the link, and advertises itself as a router, of nothing.
+func TestUnnumberedBIRD(t *testing.T) {
+	router := routertest.NewRouter(t, "bird")
+	router.Link("unnumbered")
+	router.StartBIRD(birdBase + `
+protocol radv { interface "unnumbered" { max ra interval 4; default lifetime 0; }; }
+protocol bgp nodes {
+  local as 64513;
+  interface "unnumbered";
+  neighbor range fe80::/10 external;
+  dynamic name "node";
+  ipv4 { import all; export none; extended next hop on; };
+  ipv6 { import all; export none; };
+}
+`)
+	room, peer := newRoom(t), basic()
+	peer.Address, peer.Interface, peer.PeerASN, peer.ASN = addr0, "unnumbered", 0, bgp.External
+	apply(t, room, peer, v4(), v6())
+	report, took := untilEstablished(t, room)
+	local := report.Local.WithZone("").String()
+	kernel(t, router, "192.0.2.10/32", local)
+	kernel(t, router, "2001:db8::10/128", local)
+	t.Logf("found %s, established after %s; BIRD has %s", report.Address, took.Round(time.Millisecond), bird(router, "192.0.2.10/32"))
 }
 
 // A thousand routes that come, change and go leave the session alone.

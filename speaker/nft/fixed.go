@@ -144,6 +144,9 @@ func (s Static) likeExceptAnnounced(other Static) bool {
 
 // inOrder returns addresses sorted, each once.
 func inOrder(addrs []netip.Addr) []netip.Addr {
+	if slices.IsSortedFunc(addrs, netip.Addr.Compare) { // as they mostly are
+		return slices.Compact(slices.Clone(addrs))
+	}
 	return slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare))
 }
 

@@ -263,6 +263,12 @@ func (r *Router) Signal(daemon, signal string) {
 	run(r.t, []string{"sh", "-c", fmt.Sprintf("kill -%s $(cat %s/%s.pid)", signal, r.dir, daemon)})
 }
 
+// Renice gives one of FRR's daemons another priority: -20 is the highest.
+func (r *Router) Renice(daemon string, nice int) {
+	r.t.Helper()
+	run(r.t, []string{"sh", "-c", fmt.Sprintf("renice -n %d -p $(cat %s/%s.pid)", nice, r.dir, daemon)})
+}
+
 // StartBIRD runs BIRD with the given configuration.
 func (r *Router) StartBIRD(config string) {
 	r.t.Helper()
