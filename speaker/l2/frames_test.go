@@ -70,26 +70,24 @@ func (t *tap) question(addr netip.Addr) []byte {
 	return frame
 }
 
-// flood sends a number of frames in every interval until stop is closed, and counts them. After an interval in which
-// the machine had other work it catches up.
-func (t *tap) flood(frame []byte, number int, interval time.Duration, stop <-chan struct{}) (sent int) {
+// flood sends a number of frames in every interval until stop is closed, and counts them. An interval in which the
+// machine had other work is left out, or, if even, made up for.
+func (t *tap) flood(frame []byte, number int, interval time.Duration, even bool, stop <-chan struct{}) (sent int) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	begin := time.Now()
-	for tried := 0; ; {
+	for intervals := 1; ; intervals++ {
 		for range number {
 			if _, err := t.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err == nil {
 				sent++
 			}
 		}
-		tried += number
-		behind := time.Since(begin) > time.Duration(tried/number)*interval
 		select {
 		case <-stop:
 			return sent
 		default:
 		}
-		if !behind {
+		if !even || time.Since(begin) <= time.Duration(intervals)*interval {
 			<-tick.C
 		}
 	}
