@@ -198,5 +198,15 @@ func (a announcers) nobody(e entry, missing, by []string) (reason, message strin
 	if len(by) > 0 {
 		message += "; announced: " + strings.Join(by, ", ")
 	}
+	if a.taken(e, missing) {
+		return v1beta1.ReasonAddressConflict, message
+	}
 	return v1beta1.ReasonNotAnnounced, message
+}
+
+// taken tells whether a speaker says that another host uses one of the missing addresses.
+func (a announcers) taken(e entry, missing []string) bool {
+	return slices.ContainsFunc(a.contests["service/"+e.claim.Service.String()], func(text string) bool {
+		return slices.ContainsFunc(missing, func(addr string) bool { return strings.Contains(text, " "+addr+" ") })
+	})
 }

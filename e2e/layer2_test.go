@@ -10,6 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead/fairlead/api/v1beta1"
 )
 
 // long makes the tests of Layer 2 as long as the requirement speaks of, and holds them to its times, which
@@ -142,7 +146,7 @@ func TestFlappingLink(t *testing.T) {
 // All speakers restart at once: the address answers again, from one node.
 func TestAllSpeakersRestart(t *testing.T) {
 	settled(t)
-	lab(t, "kubectl", "delete", "pods", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker", "--wait=false")
+	lab(t, "kubectl", "delete", "pods", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker")
 	lab(t, "kubectl", "rollout", "status", "-n", "fairlead-system", "daemonset/fairlead-speaker", "--timeout=60s")
 	back := time.Now()
 	for _, addr := range webAddresses(t) {
@@ -237,6 +241,34 @@ func stays(t *testing.T, addrs []netip.Addr, want string, during time.Duration) 
 			if found, err := owners(t.Context(), "client", addr); err != nil || len(found) != 1 || found[0] != want {
 				t.Fatalf("%v answer for %s, %v; want %s", found, addr, err, want)
 			}
+		}
+	}
+}
+
+// Announced addresses answer pings while somebody serves them, and say nothing while nobody does.
+func TestPings(t *testing.T) {
+	ping := func(ctx context.Context, addr netip.Addr) error {
+		out, err := tryLab(ctx, "exec", "client", "--", "ping", "-c", "1", "-W", "1", addr.String())
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	}
+	for _, addr := range webAddresses(t) {
+		eventually(t, 10*time.Second, addr.String()+" is pinged", func(ctx context.Context) error { return ping(ctx, addr) })
+	}
+	svc := newService("nobody", nil)
+	svc.Spec.Selector = map[string]string{"app": "nobody"}
+	create(t, svc)
+	told(t, "nobody", metav1.ConditionTrue, v1beta1.ReasonAnnounced)
+	got, err := service(t.Context(), "nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range addresses(got) {
+		oneOwner(t, "client", addr)
+		if err := ping(t.Context(), addr); err == nil {
+			t.Errorf("%s answers pings, and nobody serves it", addr)
 		}
 	}
 }

@@ -74,13 +74,6 @@ type announcing struct {
 	heard     time.Time // when another host was last heard using an address of ours
 }
 
-// asked is what the wire said.
-type asked struct {
-	about []l2.Announcement
-	seen  []l2.Sighting
-	err   error
-}
-
 // run loops until ctx ends, then hands the addresses over and says goodbye.
 func (a *announcing) run(ctx context.Context) error {
 	a.started = time.Now()
@@ -150,63 +143,6 @@ func (a *announcing) round(ctx context.Context) error {
 	return err
 }
 
-// challenged tells whether another host was heard using an address that is ours
-// since the last time: who hears it must hear us, too.
-func (a *announcing) challenged(verdicts []Verdict) bool {
-	ours := map[netip.Addr]bool{}
-	for _, v := range verdicts {
-		ours[v.Address] = v.Owner == a.node
-	}
-	last := a.heard
-	for _, state := range a.responder.Report().States {
-		if ours[state.Address] && state.Foreign.At.After(a.heard.Add(time.Second)) && state.Foreign.At.After(last) {
-			last = state.Foreign.At
-		}
-	}
-	challenged := last.After(a.heard)
-	a.heard = last
-	return challenged
-}
-
-// hear takes what the wire said since the last round.
-func (a *announcing) hear(ctx context.Context, verdicts []Verdict, w World, now time.Time) {
-	for {
-		var heard asked
-		select {
-		case heard = <-a.answers:
-		default:
-			return
-		}
-		for _, wish := range heard.about {
-			delete(a.asking, wish.Address)
-			i := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Address == wish.Address })
-			if i < 0 || verdicts[i].Owner != w.Node {
-				continue
-			}
-			a.hearOne(ctx, wish, verdicts[i], heard, w, now)
-		}
-	}
-}
-
-func (a *announcing) hearOne(ctx context.Context, wish l2.Announcement, v Verdict, heard asked, w World, now time.Time) {
-	if heard.err != nil {
-		a.log.Warn("ask the wire", "address", wish.Address, "error", heard.err)
-		return
-	}
-	no := answer(v, heard.seen, w, now)
-	if no == nil {
-		delete(a.no, v.Address)
-		a.held[v.Address] = hold{wish, v}
-		return
-	}
-	if a.no[v.Address].Reason != no.Reason {
-		a.log.Warn("address not taken", "address", v.Address, "reason", no.Reason, "message", no.Message)
-		a.moves.Refused++
-		a.cryRefused(ctx, *no)
-	}
-	a.no[v.Address] = *no
-}
-
 // apply answers for what is held, and tells what changed hands.
 func (a *announcing) apply(ctx context.Context, todo steps, all []links.Link) (l2.Report, error) {
 	var want []l2.Announcement
@@ -248,93 +184,6 @@ func (a *announcing) handsChanged(holds []hold) {
 	a.announced = now
 }
 
-// cryContested tells of the hosts that have begun to use addresses of ours.
-func (a *announcing) cryContested(ctx context.Context, now []refused) {
-	told := map[netip.Addr]string{}
-	for _, no := range now {
-		told[no.Verdict.Address] = no.Message
-		if a.contested[no.Verdict.Address] != no.Message {
-			a.log.Warn("address contested", "address", no.Verdict.Address, "message", no.Message)
-			a.cryRefused(ctx, no)
-		}
-	}
-	a.contested = told
-}
-
-// cryRefused tells the Services of an address what is the matter with it.
-func (a *announcing) cryRefused(ctx context.Context, no refused) {
-	for _, service := range no.Verdict.Services {
-		a.cry(ctx, news{service, no.Reason, a.node + ": " + no.Message})
-	}
-}
-
-// openRelays reads what an earlier speaker on this node passed on.
-func (a *announcing) openRelays(now time.Time) map[netip.Addr]relay {
-	found := map[netip.Addr]relay{}
-	opened, err := nft.OpenRelays()
-	var have map[netip.Addr]netip.Addr
-	if err == nil {
-		a.relays = opened
-		have, err = a.relays.Read()
-	}
-	if err != nil {
-		a.log.Warn("open connections of addresses that move here may be lost", "error", err)
-	}
-	for address, to := range have {
-		found[address] = relay{to, now}
-	}
-	return found
-}
-
-// pass makes the kernel pass on what it should. An address is taken all the same if that fails.
-func (a *announcing) pass(ctx context.Context, next map[netip.Addr]relay) {
-	if a.relays == nil || len(next) == 0 && len(a.passed) == 0 {
-		return
-	}
-	want := map[netip.Addr]netip.Addr{}
-	for address, r := range next {
-		want[address] = r.To
-		if a.passed[address].To != r.To {
-			a.log.Info("open connections live on through the node that had the address", "address", address, "node", r.To)
-		}
-	}
-	if err := a.relays.Apply(ctx, want); err != nil {
-		a.log.Warn("open connections of addresses that move here may be lost", "error", err)
-	}
-	a.passed = next
-}
-
-// ask asks the wire, in the background, about what it is not being asked already.
-func (a *announcing) ask(ctx context.Context, todo steps, all []links.Link) {
-	var about []l2.Announcement
-	for _, wish := range todo.Ask {
-		if !a.asking[wish.Address] {
-			a.asking[wish.Address] = true
-			about = append(about, wish)
-		}
-	}
-	if len(about) == 0 {
-		return
-	}
-	go func() {
-		seen, err := a.asker.Probe(ctx, about, all, todo.Wait)
-		select {
-		case a.answers <- asked{about, seen, err}:
-			ring(a.bell)
-		case <-ctx.Done():
-		}
-	}()
-}
-
-// forget drops refusals of addresses that are no longer ours to take.
-func (a *announcing) forget(verdicts []Verdict) {
-	ours := map[netip.Addr]bool{}
-	for _, v := range verdicts {
-		ours[v.Address] = v.Owner == a.node
-	}
-	maps.DeleteFunc(a.no, func(address netip.Addr, _ refused) bool { return !ours[address] })
-}
-
 // tell lets the other speakers know this node's links and addresses.
 func (a *announcing) tell(all []links.Link) error {
 	meta, err := newMeta(all, a.owned()).encode()
@@ -352,53 +201,4 @@ func (a *announcing) tell(all []links.Link) error {
 // among them until the next owner is heard: that one must know where they come from.
 func (a *announcing) owned() []netip.Addr {
 	return slices.SortedFunc(maps.Keys(a.held), netip.Addr.Compare)
-}
-
-// leave says goodbye, goes on answering until the others have taken over, and stops.
-func (a *announcing) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, handoverTime)
-	defer cancel()
-	var want []l2.Announcement
-	until := time.Now().Add(handoverTime)
-	for _, h := range a.held {
-		h.Announcement.Until = until
-		want = append(want, h.Announcement)
-	}
-	all, err := links.Snapshot()
-	if err == nil {
-		_, err = a.responder.Apply(ctx, want, all)
-	}
-	if err != nil {
-		a.log.Error("hand the addresses over", "error", err)
-	}
-	if err := a.gossip.Leave(ctx); err != nil {
-		a.log.Error("leave the other speakers", "error", err)
-	}
-	a.waitHanded(ctx, len(want))
-	a.log.Info("addresses handed over", "count", len(want))
-	err = a.responder.Close()
-	if a.relays != nil {
-		err = errors.Join(err, a.relays.Close())
-	}
-	return err
-}
-
-// waitHanded waits until every address was heard from a successor or ctx ends.
-func (a *announcing) waitHanded(ctx context.Context, count int) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for count > 0 {
-		waiting := false
-		for _, state := range a.responder.Report().States {
-			waiting = waiting || (!state.Handed && state.Problem == "")
-		}
-		if !waiting {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -71,14 +71,15 @@ func (a *announcing) verdicts(w World) []Verdict {
 	return a.last.verdicts
 }
 
-// settled tells whether gossip has found its peers, or had its time to.
+// settled tells whether gossip has found its peers, and heard what they have, or had its time to: who takes a node for
+// one without links takes its addresses.
 func (a *announcing) settled(found []members.Member) bool {
 	if time.Since(a.started) > settleTime {
 		return true
 	}
 	alive := 0
 	for _, m := range found {
-		if m.State == members.Alive {
+		if m.State == members.Alive && m.Meta != nil {
 			alive++
 		}
 	}

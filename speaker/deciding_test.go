@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairlead/fairlead/api/v1beta1"
 	"github.com/fairlead/fairlead/config"
+	"github.com/fairlead/fairlead/speaker/members"
 )
 
 // TestSnapshotIsReadOnce reads the world again only after an object has changed, also one that changes while it is read.
@@ -49,5 +50,29 @@ func TestOnlyFailbackWaitsForTime(t *testing.T) {
 		if have := w.timed(); have != want {
 			t.Errorf("failback %s: %t, want %t", failback, have, want)
 		}
+	}
+}
+
+func TestSettled(t *testing.T) {
+	heard := func(state members.State, meta string) members.Member {
+		return members.Member{State: state, Meta: []byte(meta)}
+	}
+	a := announcing{started: time.Now(), peers: 2}
+	for name, test := range map[string]struct {
+		found []members.Member
+		want  bool
+	}{
+		"alone":                              {[]members.Member{heard(members.Alive, "{}")}, false},
+		"one is dead":                        {[]members.Member{heard(members.Alive, "{}"), heard(members.Alive, "{}"), heard(members.Dead, "{}")}, false},
+		"one is there, but was not heard of": {[]members.Member{heard(members.Alive, "{}"), heard(members.Alive, "{}"), {State: members.Alive}}, false},
+		"all are there":                      {[]members.Member{heard(members.Alive, "{}"), heard(members.Alive, "{}"), heard(members.Alive, "{}")}, true},
+	} {
+		if have := a.settled(test.found); have != test.want {
+			t.Errorf("%s: have %t", name, have)
+		}
+	}
+	a.started = a.started.Add(-settleTime - time.Second)
+	if !a.settled(nil) {
+		t.Error("it waits for ever")
 	}
 }

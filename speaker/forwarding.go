@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -89,6 +88,7 @@ type forwarding struct {
 	pinged    *shared                 // those of Services that somebody serves
 	wait      time.Duration
 	garbage   int       // how much garbage is let be once the start is over, in percent; see hurry
+	forgot    time.Time // when to look again for connections to endpoints that have gone
 	swept     time.Time // when to look again for connections that are older than their Service
 }
 
@@ -302,43 +302,6 @@ func (f *forwarding) logApplied(wish nft.Wish, reached nft.Report) {
 	}
 	f.log.Info("forwarding table changed", "changed", len(wish.Changed), "added", reached.Added,
 		"deleted", reached.Deleted, "rules", reached.Rules, "services", reached.Services, "endpoints", reached.Endpoints)
-}
-
-// remember keeps what health checks and status need of a translation.
-func (f *forwarding) remember(key string, result translation) {
-	anew, pinged := f.balancers.give(key, result.Balancers), f.pinged.give(key, result.pinged())
-	if anew || pinged {
-		f.announce = nil
-	}
-	f.troubles.set(key, result.Reasons)
-	delete(f.checks, key)
-	delete(f.known, key)
-	if result.Wish.IsZero() {
-		return
-	}
-	f.known[key] = true
-	if port := result.Summary.HealthCheckNodePort; port != 0 {
-		name := splitKey(key)
-		f.checks[key] = health.Check{
-			Namespace: name.Namespace, Name: name.Name, Port: port, LocalEndpoints: result.Summary.LocalReady,
-		}
-	}
-}
-
-// announced are the addresses of load balancers that the rules know.
-type announced struct {
-	all, pinged []netip.Addr
-}
-
-// withoutNodes are the addresses that are none of a node, sorted.
-func withoutNodes(s *shared, env environment) []netip.Addr {
-	all := s.addresses()
-	for _, addr := range slices.Concat(env.Nodes, env.Node.Addresses) {
-		if i, found := slices.BinarySearchFunc(all, addr, netip.Addr.Compare); found {
-			all = slices.Delete(all, i, i+1)
-		}
-	}
-	return all
 }
 
 // done publishes a round that reached the wish.

@@ -33,7 +33,7 @@ func TestParseOptions(t *testing.T) {
 		"an empty node name":          {args: []string{"--node-name="}, want: "--node-name is missing"},
 		"an empty namespace":          {args: []string{"--namespace="}, want: "--namespace is missing"},
 		"a port out of range":         {args: []string{"--gossip-bind-port=70000"}, want: "from 1 to 65535"},
-		"a probe that waits too long": {args: []string{"--gossip-probe-timeout=1s"}, want: "up to --gossip-probe-interval, which is 200ms"},
+		"a probe that waits too long": {args: []string{"--gossip-probe-timeout=1s"}, want: "up to --gossip-probe-interval, which is 150ms"},
 		"no suspicion at all":         {args: []string{"--gossip-suspicion=0"}, want: "write a number from 1"},
 		"a slow network":              {args: []string{"--gossip-probe-interval=1s", "--gossip-probe-timeout=500ms", "--gossip-suspicion=4", "--answer-echo=false"}},
 		"sysctls that are not there":  {args: []string{"--proc-sys-net=/does/not/exist"}, want: "--proc-sys-net:"},

@@ -8,22 +8,39 @@ import (
 // milliseconds, and those who wait send their first packet again after a second, and then after two.
 func sweepTempo() tempo { return tempo{19, 500 * time.Millisecond, time.Second} }
 
-// sweep forgets the unanswered connections to new Services, unless it has just done so: then the loop comes back.
+// answerTime is how long an endpoint that has gone may take to answer the last who was led to it. It is the kernel there that
+// does, within a millisecond, if it is there at all.
+const answerTime = 500 * time.Millisecond
+
+// sweep forgets the unanswered connections to new Services and to endpoints that have gone, unless it has just done
+// so: then the loop comes back.
 func (f *forwarding) sweep() {
-	if !f.table.Early() || time.Now().Before(f.swept) {
-		return
-	}
 	began := time.Now()
-	if _, err := f.table.Sweep(); err != nil {
-		f.log.Warn("connections begun before their Service may hang", "error", err)
+	if f.table.Early() && !began.Before(f.swept) {
+		if _, err := f.table.Sweep(); err != nil {
+			f.log.Warn("connections begun before their Service may hang", "error", err)
+		}
+		f.swept = time.Now().Add(sweepTempo().rest(time.Since(began)))
 	}
-	f.swept = time.Now().Add(sweepTempo().rest(time.Since(began)))
+	if f.table.Strays() && !began.Before(f.forgot) {
+		if _, err := f.table.ForgetStrays(); err != nil {
+			f.log.Warn("connections to endpoints that have gone may hang", "error", err)
+		}
+		f.forgot = time.Now().Add(answerTime)
+	}
 }
 
 // toSweep tells when sweep has something to do; never, if it has not.
 func (f *forwarding) toSweep() <-chan time.Time {
-	if f.table == nil || !f.table.Early() {
+	var next time.Time
+	if f.table != nil && f.table.Early() {
+		next = f.swept
+	}
+	if f.table != nil && f.table.Strays() && (next.IsZero() || f.forgot.Before(next)) {
+		next = f.forgot
+	}
+	if next.IsZero() {
 		return nil
 	}
-	return time.After(time.Until(f.swept))
+	return time.After(time.Until(next))
 }

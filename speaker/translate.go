@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead/fairlead/speaker/forward"
+	"github.com/fairlead/fairlead/speaker/health"
 	"github.com/fairlead/fairlead/speaker/nft"
 )
 
@@ -89,4 +91,41 @@ func (f *forwarding) relax() {
 	}
 	debug.SetGCPercent(f.garbage)
 	f.garbage = 0
+}
+
+// remember keeps what health checks and status need of a translation.
+func (f *forwarding) remember(key string, result translation) {
+	anew, pinged := f.balancers.give(key, result.Balancers), f.pinged.give(key, result.pinged())
+	if anew || pinged {
+		f.announce = nil
+	}
+	f.troubles.set(key, result.Reasons)
+	delete(f.checks, key)
+	delete(f.known, key)
+	if result.Wish.IsZero() {
+		return
+	}
+	f.known[key] = true
+	if port := result.Summary.HealthCheckNodePort; port != 0 {
+		name := splitKey(key)
+		f.checks[key] = health.Check{
+			Namespace: name.Namespace, Name: name.Name, Port: port, LocalEndpoints: result.Summary.LocalReady,
+		}
+	}
+}
+
+// announced are the addresses of load balancers that the rules know.
+type announced struct {
+	all, pinged []netip.Addr
+}
+
+// withoutNodes are the addresses that are none of a node, sorted.
+func withoutNodes(s *shared, env environment) []netip.Addr {
+	all := s.addresses()
+	for _, addr := range slices.Concat(env.Nodes, env.Node.Addresses) {
+		if i, found := slices.BinarySearchFunc(all, addr, netip.Addr.Compare); found {
+			all = slices.Delete(all, i, i+1)
+		}
+	}
+	return all
 }

@@ -144,7 +144,7 @@ const (
 	ReasonNoLocalEndpoint = "NoLocalEndpoint"
 	// ReasonSplit means a speaker went silent but its node still answers for the address, so nobody takes it.
 	ReasonSplit = "Split"
-	// ReasonAddressConflict means another host on the network answers for the address.
+	// ReasonAddressConflict means another host on the network answers for the address. Services say it, too.
 	ReasonAddressConflict = "AddressConflict"
 	// ReasonLinkUnusable means the address cannot be answered for on one of the links it should be.
 	ReasonLinkUnusable = "LinkUnusable"

@@ -152,7 +152,7 @@ func programList(ps []process, hostName string) string {
 // summary says what is there and what to try.
 func (l lab) summary(p *progress) error {
 	p.printf(`
-The cluster is up (%s): control, node1, node2, node3, and client on one LAN, remote behind router and router2.
+The cluster is up (%s): control, %d nodes and client on one LAN, remote behind router and router2.
 kubeconfig: %s
 
 Try next:
@@ -160,6 +160,6 @@ Try next:
   go run ./e2e/lab exec client -- ping -c 1 172.30.0.11
   go run ./e2e/lab status
   go run ./e2e/lab down
-`, p.total(), l.kubeconfig())
+`, p.total(), nodeCount(), l.kubeconfig())
 	return nil
 }

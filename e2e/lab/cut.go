@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,7 @@ import (
 func (l lab) cut(ctx context.Context, h host, o failoverOptions) (func() error, error) {
 	switch o.cut {
 	case "pod":
-		return func() error { return nil }, l.deletePod(ctx, h, o)
+		return l.deletePod(ctx, h, o)
 	case "cordon", "drain":
 		return l.drain(ctx, h, o.cut == "drain")
 	}
@@ -48,17 +49,25 @@ func (l lab) cut(ctx context.Context, h host, o failoverOptions) (func() error, 
 	return mend, sendSignal(pids, unix.SIGSTOP)
 }
 
-// deletePod deletes the announcer's pod of a host, as a rollout or a user would. Its successor comes by itself.
-func (l lab) deletePod(ctx context.Context, h host, o failoverOptions) error {
+// deletePod deletes the announcer's pod of a host, as a rollout or a user would. Its successor comes by itself. The
+// returned function waits until the pod has ended.
+func (l lab) deletePod(ctx context.Context, h host, o failoverOptions) (ended func() error, err error) {
 	s, err := l.loadSettings()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out, err := l.kubectlOf(ctx, s, "", "delete", "pod", "--wait=false", "-n", o.podNS, "-l", o.podLabel, "--field-selector", "spec.nodeName="+h.Name)
-	if err == nil && out == "" {
+	out, err := l.kubectlOf(ctx, s, "", "get", "pods", "-o", "name", "-n", o.podNS, "-l", o.podLabel, "--field-selector", "spec.nodeName="+h.Name)
+	pods := strings.Fields(out)
+	if err == nil && len(pods) == 0 {
 		err = fmt.Errorf("no pod with the labels %s runs on %s in namespace %s", o.podLabel, h.Name, o.podNS)
 	}
-	return err
+	if err == nil {
+		_, err = l.kubectlOf(ctx, s, "", append([]string{"delete", "--wait=false", "-n", o.podNS}, pods...)...)
+	}
+	return func() error {
+		_, err := l.kubectlOf(context.WithoutCancel(ctx), s, "", append([]string{"wait", "--for=delete", "--timeout=60s", "-n", o.podNS}, pods...)...)
+		return err
+	}, err
 }
 
 func sendSignal(pids []int, s unix.Signal) error {

@@ -63,7 +63,7 @@ func (l lab) remove(ctx context.Context) error {
 }
 
 func (l lab) removeNamespaces() error {
-	for _, h := range hosts() {
+	for _, h := range everyHost() {
 		if err := l.removeHost(h); err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (l lab) pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	inside, err := l.insiders(hosts())
+	inside, err := l.insiders(everyHost())
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,9 @@ const (
 	keptTimeout  = 2 * time.Second
 	// steadyFor is how long everything must succeed before a cut and after an outage.
 	steadyFor = 2 * time.Second
+	// podsGoOn is for how long an evicted pod of the sample surely serves the connections it has: its preStop hook
+	// sleeps for 10 s.
+	podsGoOn = 8 * time.Second
 	// outageLimit is when the measurement gives up on a recovery.
 	outageLimit = 120 * time.Second
 )
@@ -59,7 +62,7 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags.IntVar(&o.runs, "runs", 10, "how often")
 	flags.IntVar(&o.rate, "rate", 100, "new connections a second")
 	flags.IntVar(&o.kept, "kept", 0, "connections that stay open, with a request every 100 ms on each")
-	flags.DurationVar(&o.lasts, "for", 0, "how long the client goes on after a cut at least (default: until everything has succeeded for 2s; of a cordon 8s and of a drain 16s, for all their steps to be within)")
+	flags.DurationVar(&o.lasts, "for", 0, "how long the client goes on after a cut at least (default: until everything has succeeded for 2s; of a cordon 8s and of a drain 16s, half of it before the evicted pods end, for all their steps to be within)")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -140,18 +143,26 @@ func (l lab) measureOutage(ctx context.Context, o failoverOptions) (outage, erro
 	if o.cut == "link" || o.cut == "node" {
 		cutAt = time.Now()
 	}
-	recovered := p.waitSteady(ctx, cutAt, o.lasts)
-	if o.cut == "cordon" { // the way back is a planned move, too; after a drain pods end, and their connections with them
+	until := o.lasts
+	if o.cut == "drain" {
+		until = min(until, podsGoOn)
+	}
+	recovered := p.waitSteady(ctx, cutAt, until)
+	var ending time.Time
+	if o.cut == "drain" {
+		ending = time.Now()
+	}
+	if o.cut == "cordon" || o.cut == "drain" || o.cut == "pod" { // what comes then, mostly the way back, is a planned move, too
 		recovered = errors.Join(recovered, mend())
 		mend = func() error { return nil }
-		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now(), o.lasts))
+		recovered = errors.Join(recovered, p.waitSteady(ctx, time.Now(), until))
 	}
 	p.stop()
 	owners := seen()
 	if err := errors.Join(recovered, mend()); err != nil {
 		return outage{}, err
 	}
-	result := measure(target.Name, cutAt, p.attempts())
+	result := measure(target.Name, cutAt, ending, p.attempts())
 	result.Owners = owners
 	return result, l.settle(ctx)
 }

@@ -21,8 +21,9 @@ type attempt struct {
 
 // An outage is what a client saw of one cut. All times are in seconds after the cut.
 type outage struct {
-	Host   string   `json:"host"`   // what was cut
-	Owners []string `json:"owners"` // the hosts the client sent its packets to, in the order in which they were first seen
+	Host   string    `json:"host"`   // what was cut
+	At     time.Time `json:"at"`     // when
+	Owners []string  `json:"owners"` // the hosts the client sent its packets to, in the order in which they were first seen
 	// FirstSuccess is when the first attempt that was started after the cut had its answer.
 	FirstSuccess float64 `json:"firstSuccess"`
 	// LastFailure is when the last attempt that failed was started; 0 if none failed. Every later one succeeded.
@@ -30,15 +31,18 @@ type outage struct {
 	Attempts    int     `json:"attempts"` // started after the cut
 	Failed      int     `json:"failed"`
 	Lost        int     `json:"lost"` // connections that were open and broke
+	// FailedAt is when the attempts that failed were started, in order.
+	FailedAt []float64 `json:"failedAt,omitempty"`
 	// Errors counts the failures, of new and of open connections, by what was said last of why.
 	Errors map[string]int `json:"errors,omitempty"`
 }
 
-// measure says what attempts, in any order, say about a cut.
-func measure(host string, cut time.Time, attempts []attempt) outage {
-	o := outage{Host: host, FirstSuccess: -1}
+// measure says what attempts, in any order, say about a cut. Open connections count until pods begin to end, and their
+// connections with them; the zero time is never.
+func measure(host string, cut, ending time.Time, attempts []attempt) outage {
+	o := outage{Host: host, At: cut, FirstSuccess: -1}
 	for _, a := range attempts {
-		if a.Start.Before(cut) {
+		if a.Start.Before(cut) || a.Kept && !ending.IsZero() && a.Start.After(ending) {
 			continue
 		}
 		o.blame(a)
@@ -52,12 +56,16 @@ func measure(host string, cut time.Time, attempts []attempt) outage {
 		after := a.Start.Sub(cut)
 		if !a.OK {
 			o.Failed++
-			o.LastFailure = max(o.LastFailure, after.Seconds())
+			o.FailedAt = append(o.FailedAt, after.Seconds())
 			continue
 		}
 		if answered := (after + a.Took).Seconds(); o.FirstSuccess < 0 || answered < o.FirstSuccess {
 			o.FirstSuccess = answered
 		}
+	}
+	slices.Sort(o.FailedAt)
+	if n := len(o.FailedAt); n > 0 {
+		o.LastFailure = o.FailedAt[n-1]
 	}
 	return o
 }

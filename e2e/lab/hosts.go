@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 )
 
 // labVariable names the lab of this checkout, so that several fit on one machine, each in a checkout of its own.
@@ -16,6 +17,20 @@ func labName() string {
 		return "fairlead-" + name
 	}
 	return "fairlead"
+}
+
+// nodesVariable says how many nodes the lab has, if not three.
+const nodesVariable = "FAIRLEAD_NODES"
+
+// Fewer nodes than these have no place for the sample's pods; the addresses of more would be those of others.
+const fewestNodes, mostNodes = 3, 9
+
+// nodeCount is how many nodes the lab has. checkNodes tells of a number that it cannot have.
+func nodeCount() int {
+	if n, err := strconv.Atoi(os.Getenv(nodesVariable)); err == nil {
+		return min(max(n, fewestNodes), mostNodes)
+	}
+	return fewestNodes
 }
 
 // prefix starts the name of every network namespace of the lab.
@@ -76,17 +91,26 @@ const (
 func subnets() []subnet { return []subnet{lan, wan} }
 
 // hosts lists the machines of the lab in the order in which they are shown and started.
-func hosts() []host {
-	return []host{
-		{Name: "control", Role: roleControl, NICs: []nic{{lan, 10}}},
-		{Name: "node1", Role: roleNode, NICs: []nic{{lan, 11}}, Zone: "a", Number: 1},
-		{Name: "node2", Role: roleNode, NICs: []nic{{lan, 12}}, Zone: "b", Number: 2},
-		{Name: "node3", Role: roleNode, NICs: []nic{{lan, 13}}, Zone: "b", Number: 3},
-		{Name: "client", Role: roleClient, NICs: []nic{{lan, 20}}},
-		{Name: "router", Role: roleFRR, NICs: []nic{{lan, gatewayLast}, {wan, gatewayLast}}},
-		{Name: "router2", Role: roleBIRD, NICs: []nic{{lan, 2}, {wan, 2}}},
-		{Name: "remote", Role: roleClient, NICs: []nic{{wan, 20}}},
+func hosts() []host { return hostsWith(nodeCount()) }
+
+// everyHost lists the machines that a lab of any number of nodes may have.
+func everyHost() []host { return hostsWith(mostNodes) }
+
+func hostsWith(nodes int) []host {
+	all := []host{{Name: "control", Role: roleControl, NICs: []nic{{lan, 10}}}}
+	for n := 1; n <= nodes; n++ {
+		zone := "b"
+		if n == 1 {
+			zone = "a"
+		}
+		all = append(all, host{Name: fmt.Sprintf("node%d", n), Role: roleNode, NICs: []nic{{lan, 10 + n}}, Zone: zone, Number: n})
 	}
+	return append(all,
+		host{Name: "client", Role: roleClient, NICs: []nic{{lan, 20}}},
+		host{Name: "router", Role: roleFRR, NICs: []nic{{lan, gatewayLast}, {wan, gatewayLast}}},
+		host{Name: "router2", Role: roleBIRD, NICs: []nic{{lan, 2}, {wan, 2}}},
+		host{Name: "remote", Role: roleClient, NICs: []nic{{wan, 20}}},
+	)
 }
 
 // nodes lists the hosts that run pods.

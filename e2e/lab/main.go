@@ -1,6 +1,8 @@
 // Command lab makes a real Kubernetes cluster out of network namespaces on one Linux machine: an unmodified control plane, three
 // nodes with a containerd and a kubelet each, two routers, and clients inside and outside the LAN.
 //
+// It has more nodes with FAIRLEAD_NODES=NUMBER, which all commands need as long as it is up.
+//
 // It may touch: namespaces named fairlead-* (fairlead-NAME-* with FAIRLEAD_LAB=NAME), control groups below fairlead, the folder .lab of the checkout, a cache
 // folder, and one listener on the machine's loopback that leads to the API server. The machine's own network is out of
 // bounds: there is no link between it and the lab.

@@ -25,13 +25,13 @@ func (l lab) mntPath(h host) string { return l.path("ns", h.Name+".mnt") }
 
 func netnsPath(name string) string { return filepath.Join(netnsDir, name) }
 
-// netnsNames lists the names of all network namespaces of a lab.
+// netnsNames lists the names of all network namespaces that a lab may have.
 func netnsNames() []string {
 	var names []string
 	for _, s := range subnets() {
 		names = append(names, s.netnsName())
 	}
-	for _, h := range hosts() {
+	for _, h := range everyHost() {
 		names = append(names, h.netnsName())
 	}
 	return names

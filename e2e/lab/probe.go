@@ -9,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -220,8 +222,15 @@ func (k *keptConnection) ask() attempt {
 	return a
 }
 
-// try makes one connection with one request.
+// try makes one connection with one request. An error says how far it came: whether the other side's kernel answered,
+// and whether the program there did.
 func try(ctx context.Context, client *http.Client, url string) attempt {
+	var reached atomic.Value // written by other goroutines, also when the attempt is over
+	reached.Store("not connected")
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:      func(httptrace.GotConnInfo) { reached.Store("connected") },
+		WroteRequest: func(httptrace.WroteRequestInfo) { reached.Store("connected and asked") },
+	})
 	a := attempt{Start: time.Now()}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err == nil {
@@ -234,7 +243,7 @@ func try(ctx context.Context, client *http.Client, url string) attempt {
 	}
 	a.Took = time.Since(a.Start)
 	if err != nil {
-		a.Error = err.Error()
+		a.Error = fmt.Sprintf("%v (%s)", err, reached.Load())
 	}
 	return a
 }

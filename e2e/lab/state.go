@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func openLab() (lab, error) {
 		text, err := os.ReadFile(filepath.Join(d, "go.mod"))
 		if err == nil && strings.HasPrefix(string(text), "module github.com/fairlead/fairlead\n") {
 			l := lab{checkout: d, dir: filepath.Join(d, ".lab")}
-			return l, l.checkName()
+			return l, errors.Join(l.checkName(), l.checkNodes())
 		}
 		if d == filepath.Dir(d) {
 			return lab{}, fmt.Errorf("no Fairlead checkout around %s: run this inside one", dir)
@@ -54,6 +55,18 @@ func (l lab) checkName() error {
 	return err
 }
 
+// checkNodes refuses a number of nodes that no lab can have, and one that this checkout's lab does not have.
+func (l lab) checkNodes() error {
+	if text := os.Getenv(nodesVariable); text != "" && text != strconv.Itoa(nodeCount()) {
+		return fmt.Errorf("%s=%q: a lab has from %d to %d nodes", nodesVariable, text, fewestNodes, mostNodes)
+	}
+	s, err := l.loadSettings()
+	if have := max(s.Nodes, fewestNodes); err == nil && s.Name != "" && have != nodeCount() {
+		err = fmt.Errorf("the lab of this checkout has %d nodes, not %d: set %[3]s=%[1]d, or remove it first", have, nodeCount(), nodesVariable)
+	}
+	return err
+}
+
 func (l lab) path(elements ...string) string {
 	return filepath.Join(append([]string{l.dir}, elements...)...)
 }
@@ -69,6 +82,7 @@ func (l lab) kubeconfig() string { return l.path("kubeconfig") }
 // settings is what `up` was asked for. A lab that is up keeps its settings until `down`.
 type settings struct {
 	Name      string `json:"name"`      // of the lab: labName
+	Nodes     int    `json:"nodes"`     // how many; nodeCount
 	KubeProxy string `json:"kubeProxy"` // "", "nftables" or "iptables"
 	IPv4Nodes bool   `json:"ipv4Nodes"` // the nodes report no IPv6 address
 	Complete  bool   `json:"complete"`  // the last `up` came to its end

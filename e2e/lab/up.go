@@ -59,7 +59,7 @@ func (l lab) upAnew(ctx context.Context, want settings, p *progress) error {
 	if err := thisMachine.alone(l.claim); err != nil {
 		return err
 	}
-	u := &launch{lab: l, settings: settings{Name: labName(), KubeProxy: want.KubeProxy, IPv4Nodes: want.IPv4Nodes}, progress: p}
+	u := &launch{lab: l, settings: settings{Name: labName(), Nodes: nodeCount(), KubeProxy: want.KubeProxy, IPv4Nodes: want.IPv4Nodes}, progress: p}
 	err := u.launch(ctx)
 	if err == nil {
 		return nil

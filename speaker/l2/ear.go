@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -123,7 +124,7 @@ func (e *ear) listen() {
 			e.take(buf[:n], time.Now())
 		case errors.Is(err, unix.ENETDOWN):
 			// Said once when the link goes down; what becomes of the link is told by netlink.
-		case errors.Is(err, net.ErrClosed):
+		case closed(err):
 			return
 		default:
 			e.log.Warn("listening ended, opening the socket again", "link", e.link.Name, "error", err)
@@ -219,8 +220,12 @@ func (e *ear) drops() uint64 {
 func (e *ear) close() error {
 	err := e.conn.Close()
 	e.listener.Wait()
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !closed(err) {
 		return fmt.Errorf("close socket on %s: %w", e.link.Name, err)
 	}
 	return nil
 }
+
+// closed tells whether an error says that we have closed the socket ourselves: reading says it
+// in the words of files, not of the network.
+func closed(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) }

@@ -62,7 +62,7 @@ func TestFloodForOursDoesNotDelayOthers(t *testing.T) {
 			st.apply(vip)
 			source, calm := attacker.tap(protocolOf(vip)), client.tap(protocolOf(vip))
 			stop, sent := make(chan struct{}), make(chan int)
-			go func() { sent <- source.flood(source.question(vip), 50, time.Millisecond, stop) }()
+			go func() { sent <- source.flood(source.question(vip), 50, time.Millisecond, false, stop) }()
 			mine := calm.question(vip)
 			var waits []time.Duration
 			begin := time.Now()
@@ -139,7 +139,7 @@ func benchmarkFlood(b *testing.B, vip netip.Addr, answers, many bool) {
 	for b.Loop() {
 		stop, sent := make(chan struct{}), make(chan int, 1)
 		if many {
-			go func() { sent <- source.flood(source.question(vip), 50, time.Millisecond, stop) }()
+			go func() { sent <- source.flood(source.question(vip), 50, time.Millisecond, true, stop) }()
 		} else {
 			sent <- 0
 		}

@@ -70,11 +70,13 @@ func (t *tap) question(addr netip.Addr) []byte {
 	return frame
 }
 
-// flood sends a number of frames in every interval until stop is closed, and counts them.
-func (t *tap) flood(frame []byte, number int, interval time.Duration, stop <-chan struct{}) (sent int) {
+// flood sends a number of frames in every interval until stop is closed, and counts them. An interval in which the
+// machine had other work is left out, or, if even, made up for.
+func (t *tap) flood(frame []byte, number int, interval time.Duration, even bool, stop <-chan struct{}) (sent int) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	begin := time.Now()
+	for intervals := 1; ; intervals++ {
 		for range number {
 			if _, err := t.conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err == nil {
 				sent++
@@ -83,7 +85,10 @@ func (t *tap) flood(frame []byte, number int, interval time.Duration, stop <-cha
 		select {
 		case <-stop:
 			return sent
-		case <-tick.C:
+		default:
+		}
+		if !even || time.Since(begin) <= time.Duration(intervals)*interval {
+			<-tick.C
 		}
 	}
 }

@@ -3,9 +3,8 @@ package l2
 import (
 	"context"
 	"errors"
-	"net"
+	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -32,7 +31,9 @@ func (r *Responder) Probe(ctx context.Context, want []Announcement, ls []links.L
 	}
 	in.listen()
 	err = errors.Join(err, in.ask(ctx, wait))
-	err = errors.Join(err, in.close())
+	// Not waited for: the kernel takes its time to close such a socket, some 15 ms each on a quiet machine, and
+	// an address that nobody answers for waits to be taken.
+	go in.close(r.log)
 	return in.sightings(), err
 }
 
@@ -41,11 +42,10 @@ type inquiry struct {
 	ours map[mac]bool
 	ears []*inquirer
 
-	listeners sync.WaitGroup
-	mu        sync.Mutex
-	open      map[netip.Addr]bool // addresses nobody has answered for yet
-	found     map[netip.Addr]Sighting
-	all       chan struct{} // closed when nothing is open
+	mu    sync.Mutex
+	open  map[netip.Addr]bool // addresses nobody has answered for yet
+	found map[netip.Addr]Sighting
+	all   chan struct{} // closed when nothing is open
 }
 
 // inquirer asks for some addresses on one link.
@@ -89,7 +89,7 @@ func (in *inquiry) prepare(pairs []pair) error {
 
 func (in *inquiry) listen() {
 	for _, q := range in.ears {
-		in.listeners.Go(func() {
+		go func() {
 			buf := make([]byte, snapLen)
 			for {
 				n, _, err := q.conn.ReadFrom(buf)
@@ -101,7 +101,7 @@ func (in *inquiry) listen() {
 					in.take(q, buf[:n])
 				}
 			}
-		})
+		}()
 	}
 }
 
@@ -159,18 +159,17 @@ func (in *inquiry) isOpen(a netip.Addr) bool {
 	return in.open[a]
 }
 
-func (in *inquiry) close() error {
-	var errs []error
+func (in *inquiry) close(log *slog.Logger) {
 	for _, q := range in.ears {
-		if err := q.conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
-			errs = append(errs, err)
+		if err := q.conn.Close(); err != nil && !closed(err) {
+			log.Warn("close a socket that asked the wire", "link", q.link.Name, "error", err)
 		}
 	}
-	in.listeners.Wait()
-	return errors.Join(errs...)
 }
 
 func (in *inquiry) sightings() []Sighting {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	var out []Sighting
 	for _, s := range in.found {
 		out = append(out, s)

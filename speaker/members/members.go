@@ -39,8 +39,8 @@ type Member struct {
 
 // Defaults of Config, for a LAN: a silent node is dead within a second.
 const (
-	DefaultProbe     = 200 * time.Millisecond
-	DefaultTimeout   = 100 * time.Millisecond
+	DefaultProbe     = 150 * time.Millisecond
+	DefaultTimeout   = 75 * time.Millisecond
 	DefaultSuspicion = 2
 )
 

@@ -255,16 +255,14 @@ func sameKey(a, b Frontend) bool { return a.key() == b.key() }
 
 // untranslated tells whether a connection was begun before its frontend was one.
 func (st *state) untranslated(fl flow, nodePortAddrs map[netip.Addr]bool) bool {
-	k := frontKey{fl.to.Addr().Unmap(), fl.proto, fl.to.Port()}
-	if _, owned := st.owners[k]; !owned && nodePortAddrs[k.addr] {
-		k.addr = k.family().unspecified()
-	}
+	k := st.frontendOf(fl, nodePortAddrs)
 	_, owned := st.owners[k]
 	return owned && !st.eclipsed[k] && fl.from == fl.to
 }
 
-// disconnect deletes stale UDP and SCTP connections. TCP connections it leaves to Sweep, unless all are in doubt.
+// disconnect deletes stale UDP and SCTP connections. TCP connections it leaves to Sweep and ForgetStrays, unless all are in doubt.
 func (t *Table) disconnect(olds map[string]*placed, all bool) (int, error) {
+	t.going.lose(t.state, olds, all)
 	s := t.state.suspect(olds, all)
 	kinds := kinds{}
 	for k := range s {
@@ -285,7 +283,7 @@ func (t *Table) Early() bool { return slices.Contains(t.early[:], true) }
 
 // Sweep deletes the TCP connections to new frontends that nobody ever answered, and returns how many: whoever called
 // before there was the Service sends its first packet again and again, a second or more apart, and conntrack would let it
-// pass untranslated each time. Other TCP connections are never touched: they end by themselves when their endpoint does.
+// pass untranslated each time. TCP connections that were answered are never touched: they end by themselves when their endpoint does.
 //
 // The kernel walks over all of conntrack's buckets for it, some milliseconds long, whether there are connections or not. So
 // Apply does not do it by itself: of many Services in a row one call is enough.

@@ -27,6 +27,8 @@ type Table struct {
 	unclean bool
 	// early tells for which families there are new frontends that connections may be older than: see Sweep.
 	early [len(families)]bool
+	// going and gone are endpoints that connections may lead to in vain: those of now, and those of before the last ForgetStrays.
+	going, gone strays
 }
 
 // Open connects to the kernel and changes nothing yet. The bell is rung, without
