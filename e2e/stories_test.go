@@ -357,6 +357,7 @@ func storyDeleted(t *testing.T) {
 
 // A pod is killed, then a node: the front address keeps answering. How long it did not is printed.
 func storyKilled(t *testing.T) {
+	podOnEachNode(t) // a drained node has none
 	settled(t)
 	addr := webAddresses(t)[0]
 	for _, cut := range [][]string{{"pod", "--pod-namespace", "default", "--pod-selector", "app=web"}, {"node"}} {

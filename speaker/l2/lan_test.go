@@ -246,11 +246,12 @@ func (h *host) setNeighbour(addr netip.Addr, mac net.HardwareAddr, state int) {
 	}))
 }
 
-// forget removes the entry, and a failed one with it.
+// forget removes the entry, and a failed one with it. While a packet still refers to the entry it is only marked as
+// failed, and an announcement that comes just then fills it again.
 func (h *host) forget(addr netip.Addr) {
 	h.t.Helper()
-	_ = h.nl.NeighDel(&netlink.Neigh{LinkIndex: h.link("eth0").Attrs().Index, IP: addr.AsSlice()})
 	h.await("an empty entry", func() bool {
+		_ = h.nl.NeighDel(&netlink.Neigh{LinkIndex: h.link("eth0").Attrs().Index, IP: addr.AsSlice()})
 		s, _ := h.neighbour(addr)
 		return s == unix.NUD_NONE || s == unix.NUD_FAILED
 	})
