@@ -269,9 +269,8 @@ func (t *Table) disconnect(olds map[string]*placed, all bool) (int, error) {
 		kinds[kind{k.family(), k.proto}] = s.stale
 	}
 	for f, new := range t.state.appeared(olds) {
-		t.early[f] = t.early[f] || new || all
+		t.early[f] = !all && (t.early[f] || new)
 		if all {
-			t.early[f] = false
 			kinds[kind{family(f), TCP}] = t.state.untranslated
 		}
 	}

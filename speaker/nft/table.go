@@ -101,7 +101,7 @@ func (t *Table) applyChanged(w Wish) (Report, error) {
 	}
 	rep, err := t.commit(st.plan)
 	st.elements += rep.Added - rep.Deleted
-	st.forgetLarge(rep)
+	st.plan = &changes{}
 	return rep, err
 }
 
@@ -146,16 +146,9 @@ func (t *Table) applyAll(w Wish, anew bool) (Report, error) {
 	for _, f := range families {
 		st.tables[f].past = nil
 	}
-	st.forgetLarge(rep)
+	st.plan = &changes{} // all elements there are: not worth keeping
 	rep.ReadBack = true
 	return rep, err
-}
-
-// forgetLarge gives back the memory of a plan that is large, as that of a start is.
-func (st *state) forgetLarge(rep Report) {
-	if rep.Added+rep.Deleted >= largeTransaction {
-		st.plan = &changes{}
-	}
 }
 
 // remember keeps a wish that could not be worked on.
