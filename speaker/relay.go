@@ -25,35 +25,62 @@ type relay struct {
 // and which addresses it announced before. It begins when an address comes here from a node
 // that may go on forwarding: one that is alive, whose speaker said goodbye, or that fell
 // silent just now. It ends when that node stays silent, when it has the address again, when the
-// address is gone, or after relayTime. So no two nodes relay an address to each other for
+// address is gone, or after relayTime.
+//
+// It also begins when an address goes from here to another node, or that one says that it has it: while both answer, what
+// the other one began may come here, and speakers do not hear at the same moment of what moves an address. Then it ends
+// handoverTime after the last moment at which this node answered. So no two nodes relay an address to each other for much
 // longer than a handover takes.
 func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]bool, verdicts []Verdict, w World) map[netip.Addr]relay {
-	holds := map[netip.Addr]bool{}
+	links := map[netip.Addr][]string{}
 	for _, h := range todo {
-		holds[h.Announcement.Address] = true
+		links[h.Announcement.Address] = h.Announcement.Links
 	}
 	next := map[netip.Addr]relay{}
 	for _, v := range verdicts {
-		comes := holds[v.Address] && v.Owner == w.Node && !announced[v.Address]
-		if to := w.formerly(v); comes && to.IsValid() {
-			next[v.Address] = relay{to, w.Now}
-			continue
+		on, holds := links[v.Address]
+		other := ""
+		if holds {
+			other = w.other(v, announced[v.Address])
 		}
+		to := w.near(other, v.Address.Is4(), on)
+		comes, goes := v.Owner == w.Node && !announced[v.Address], v.Owner != w.Node
 		old, relayed := have[v.Address]
-		if relayed && w.relayed(old, v, holds[v.Address]) {
+		relayed = relayed && w.relayed(old, v, holds)
+		switch {
+		case to.IsValid() && (comes || !relayed || goes && old.To == to):
+			next[v.Address] = relay{to, w.Now}
+		case relayed:
 			next[v.Address] = old
 		}
 	}
 	return next
 }
 
+// other is the node that may have begun connections of an address that this one answers for; "" for none.
+func (w World) other(v Verdict, announced bool) string {
+	switch {
+	case v.Owner != w.Node:
+		return v.Owner
+	case !announced:
+		return v.Present
+	}
+	for _, m := range w.Members {
+		if m.Name != w.Node && m.Life == Alive && m.Meta.owns(v.Address) {
+			return m.Name
+		}
+	}
+	return ""
+}
+
 // relayed tells whether a relay goes on.
 func (w World) relayed(r relay, v Verdict, holds bool) bool {
 	node, known := w.memberAt(r.To)
+	ago := w.Now.Sub(r.Since)
 	switch {
-	case w.Now.Sub(r.Since) > relayTime, known && w.silent(node):
+	case ago > relayTime, known && w.silent(node):
 		return false
-	case holds: // also while handing it back: what comes here belongs there
+	case holds, ago < handoverTime: // also while handing it back: what comes here belongs there
 		return true
 	}
 	return !known || v.Owner != node.Name
@@ -62,20 +89,19 @@ func (w World) relayed(r relay, v Verdict, holds bool) bool {
 // silent tells whether a node went silent and is not likely to come back at once.
 func (w World) silent(m Member) bool { return m.Life == Dead && w.Now.Sub(m.Since) > silentTime }
 
-// formerly is an address of the node that has v's address until now, of the same family
-// and in a subnet of a link of this node where v is announced; invalid if that node does not forward
-// for us, or is not so near.
-func (w World) formerly(v Verdict) netip.Addr {
-	before, known := w.member(v.Present)
+// near is an address of a node, of a family and in a subnet of one of this node's links; invalid if that
+// node does not forward for us, or is not so near.
+func (w World) near(name string, is4 bool, links []string) netip.Addr {
+	node, known := w.member(name)
 	own, _ := w.member(w.Node)
-	if !known || v.Present == w.Node || w.silent(before) {
+	if !known || name == w.Node || w.silent(node) {
 		return netip.Addr{}
 	}
 	for _, link := range own.Meta.Links {
-		if !slices.Contains(v.Links, link.Name) {
+		if !slices.Contains(links, link.Name) {
 			continue
 		}
-		if to := before.Meta.within(link.Subnets, v.Address.Is4()); to.IsValid() {
+		if to := node.Meta.within(link.Subnets, is4); to.IsValid() {
 			return to
 		}
 	}

@@ -29,6 +29,7 @@ func near(lives ...Life) World {
 func TestRelays(t *testing.T) {
 	sixth := netip.MustParseAddr("fd10::7")
 	node2 := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-time.Minute)}}
+	justNow := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-time.Second)}}
 	old := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-2 * time.Hour)}}
 	stranger := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.177"), noon.Add(-time.Minute)}}
 	tests := map[string]struct {
@@ -39,7 +40,8 @@ func TestRelays(t *testing.T) {
 		have           map[netip.Addr]relay
 		announced      bool // until now
 		silentFor      time.Duration
-		far            bool // the former owner is in another subnet
+		far            bool   // the former owner is in another subnet
+		claims         string // a node that says that it has the address, beside the one that has it
 		want           string
 	}{
 		"comes from a live node":              {owner: "node1", present: "node2", holds: true, want: "192.168.10.102 now"},
@@ -57,8 +59,15 @@ func TestRelays(t *testing.T) {
 		"came from a node that left since":    {owner: "node1", second: Left, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
 		"came long ago":                       {owner: "node1", holds: true, announced: true, have: old, want: "nothing"},
 		"came from a node nobody knows":       {owner: "node1", holds: true, announced: true, have: stranger, want: "192.168.10.177 1m0s ago"},
-		"goes back where it came from":        {owner: "node2", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"goes back where it came from":        {owner: "node2", holds: true, announced: true, have: node2, want: "192.168.10.102 now"},
 		"is back where it came from":          {owner: "node2", present: "node2", have: node2, want: "nothing"},
+		"is back since a moment ago":          {owner: "node2", present: "node2", have: justNow, want: "192.168.10.102 1s ago"},
+		"goes to a node":                      {owner: "node2", present: "node1", holds: true, announced: true, want: "192.168.10.102 now"},
+		"still goes to a node":                {owner: "node2", present: "node1", holds: true, have: justNow, want: "192.168.10.102 now"},
+		"goes on to a third":                  {owner: "node3", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"is mine and claimed":                 {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", want: "192.168.10.102 now"},
+		"is mine and still claimed":           {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", have: node2, want: "192.168.10.102 1m0s ago"},
+		"is mine and claimed by a dead node":  {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", second: Dead, want: "nothing"},
 		"has gone on to a third":              {owner: "node3", present: "node3", have: node2, want: "192.168.10.102 1m0s ago"},
 		"comes again, now from a third":       {owner: "node1", present: "node3", holds: true, have: node2, want: "192.168.10.103 now"},
 	}
@@ -69,13 +78,18 @@ func TestRelays(t *testing.T) {
 			if test.far {
 				w.Members[1].Meta.Links[0].Addresses = []netip.Addr{netip.MustParseAddr("192.168.20.102")}
 			}
+			for i, m := range w.Members {
+				if m.Name == test.claims {
+					w.Members[i].Meta.Owns = []netip.Addr{address}
+				}
+			}
 			v := verdict(test.owner, test.present)
 			if test.address.IsValid() {
 				v.Address = test.address
 			}
 			var todo []hold
 			if test.holds {
-				todo = []hold{{l2.Announcement{Address: v.Address}, v}}
+				todo = []hold{{l2.Announcement{Address: v.Address, Links: v.Links}, v}}
 			}
 			have := "nothing"
 			if r, ok := relays(test.have, todo, map[netip.Addr]bool{v.Address: test.announced}, []Verdict{v}, w)[v.Address]; ok {
