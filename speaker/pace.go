@@ -14,10 +14,13 @@ type tempo struct {
 }
 
 // announceTempo is how the announcements rest between bells that can wait. Links, gossip and the wire are in a hurry.
-func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, time.Second} }
+func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, 2 * time.Second} }
 
 // peersTempo is how the routes rest between bells that can wait.
 func peersTempo() tempo { return tempo{9, 50 * time.Millisecond, 200 * time.Millisecond} }
+
+// noPeersTempo is how they rest where there is no peer to tell.
+func noPeersTempo() tempo { return tempo{39, 50 * time.Millisecond, time.Second} }
 
 // forwardTempo is how forwarding rests: it takes no more than a quarter of a core.
 func forwardTempo() tempo { return tempo{3, 0, 50 * time.Millisecond} }
@@ -44,8 +47,11 @@ func newPace(to chan<- struct{}, t tempo) *pace {
 }
 
 // worked tells that a round of the loop has just ended.
-func (p *pace) worked(took time.Duration) {
-	next := time.Now().Add(p.tempo.rest(took))
+func (p *pace) worked(took time.Duration) { p.rests(p.tempo.rest(took)) }
+
+// rests tells for how long the loop rests from now on.
+func (p *pace) rests(long time.Duration) {
+	next := time.Now().Add(long)
 	p.next.Store(&next)
 }
 

@@ -108,7 +108,7 @@ func (p *peering) run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		err := p.round(ctx)
-		p.pace.worked(time.Since(began))
+		p.rest(time.Since(began))
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			p.log.Error("tell the peers", "error", err)
 		}
@@ -120,6 +120,15 @@ func (p *peering) run(ctx context.Context) error {
 		case <-p.soon():
 		}
 	}
+}
+
+// rest paces the rounds by how long the last one took.
+func (p *peering) rest(took time.Duration) {
+	if last := p.plan.Load(); last != nil && len(last.plan.Wish.Peers) == 0 {
+		p.pace.rests(noPeersTempo().rest(took))
+		return
+	}
+	p.pace.worked(took)
 }
 
 // soon tells when to try again what has not come round yet; never, once it has.

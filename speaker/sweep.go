@@ -6,7 +6,7 @@ import (
 
 // sweepTempo is how looking for connections that are older than their Service rests: each time costs the kernel some
 // milliseconds, and those who wait send their first packet again after a second, and then after two.
-func sweepTempo() tempo { return tempo{19, 500 * time.Millisecond, time.Second} }
+func sweepTempo() tempo { return tempo{39, 500 * time.Millisecond, 2 * time.Second} }
 
 // answerTime is how long an endpoint that has gone may take to answer the last who was led to it. It is the kernel there that
 // does, within a millisecond, if it is there at all.
