@@ -121,7 +121,8 @@ func (a *announcing) round(ctx context.Context) error {
 	}
 	a.before = w
 	todo := step(w.Node, verdicts, w, a.held, a.no, a.rounds, now)
-	a.pass(ctx, relays(a.passed, todo.Hold, a.announced, verdicts, w)) // before the packets come here
+	heard := w.heardUsing(a.responder.Report().States)
+	a.pass(ctx, relays(a.passed, todo.Hold, a.announced, heard, verdicts, w)) // before the packets come here
 	reached, err := a.apply(ctx, todo, all)
 	a.ask(ctx, todo, all)
 	a.forget(verdicts)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/fairlead/fairlead/speaker/l2"
 )
 
 // relayTime bounds how long a node that an address has come to passes the connections it
@@ -31,7 +33,7 @@ type relay struct {
 // the other one began may come here, and speakers do not hear at the same moment of what moves an address. Then it ends
 // handoverTime after the last moment at which this node answered. So no two nodes relay an address to each other for much
 // longer than a handover takes.
-func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]bool, verdicts []Verdict, w World) map[netip.Addr]relay {
+func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]bool, heard map[netip.Addr]string, verdicts []Verdict, w World) map[netip.Addr]relay {
 	links := map[netip.Addr][]string{}
 	for _, h := range todo {
 		links[h.Announcement.Address] = h.Announcement.Links
@@ -41,7 +43,7 @@ func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]boo
 		on, holds := links[v.Address]
 		other := ""
 		if holds {
-			other = w.other(v, announced[v.Address])
+			other = w.other(v, announced[v.Address], heard[v.Address])
 		}
 		to := w.near(other, v.Address.Is4(), on)
 		comes, goes := v.Owner == w.Node && !announced[v.Address], v.Owner != w.Node
@@ -57,13 +59,33 @@ func relays(have map[netip.Addr]relay, todo []hold, announced map[netip.Addr]boo
 	return next
 }
 
-// other is the node that may have begun connections of an address that this one answers for; "" for none.
-func (w World) other(v Verdict, announced bool) string {
+// heardUsing returns the live nodes that were heard on the wire, within handoverTime, using addresses that this one answers
+// for: gossip may tell it later.
+func (w World) heardUsing(states []l2.State) map[netip.Addr]string {
+	heard := map[netip.Addr]string{}
+	for _, state := range states {
+		if state.Foreign.At.IsZero() || w.Now.Sub(state.Foreign.At) > handoverTime {
+			continue
+		}
+		mac := state.Foreign.MAC.String()
+		i := slices.IndexFunc(w.Members, func(m Member) bool { return m.Life == Alive && m.Name != w.Node && m.Meta.hasMAC(mac) })
+		if i >= 0 {
+			heard[state.Address] = w.Members[i].Name
+		}
+	}
+	return heard
+}
+
+// other is the node that may have begun connections of an address that this one answers for, given who was heard using
+// it; "" for none.
+func (w World) other(v Verdict, announced bool, heard string) string {
 	switch {
 	case v.Owner != w.Node:
 		return v.Owner
 	case !announced:
 		return v.Present
+	case heard != "":
+		return heard
 	}
 	for _, m := range w.Members {
 		if m.Name != w.Node && m.Life == Alive && m.Meta.owns(v.Address) {

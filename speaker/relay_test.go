@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ func near(lives ...Life) World {
 func TestRelays(t *testing.T) {
 	sixth := netip.MustParseAddr("fd10::7")
 	node2 := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-time.Minute)}}
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 2}
 	justNow := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-time.Second)}}
 	old := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.102"), noon.Add(-2 * time.Hour)}}
 	stranger := map[netip.Addr]relay{address: {netip.MustParseAddr("192.168.10.177"), noon.Add(-time.Minute)}}
@@ -40,36 +42,39 @@ func TestRelays(t *testing.T) {
 		have           map[netip.Addr]relay
 		announced      bool // until now
 		silentFor      time.Duration
-		far            bool   // the former owner is in another subnet
-		claims         string // a node that says that it has the address, beside the one that has it
+		far            bool          // the former owner is in another subnet
+		heardFor       time.Duration // since the wire said that node2 uses it; 0 for never
+		claims         string        // a node that says that it has the address, beside the one that has it
 		want           string
 	}{
-		"comes from a live node":              {owner: "node1", present: "node2", holds: true, want: "192.168.10.102 now"},
-		"comes from a live node, IPv6":        {address: sixth, owner: "node1", present: "node2", holds: true, want: "fd10::102 now"},
-		"comes from one that said goodbye":    {owner: "node1", present: "node2", second: Left, holds: true, want: "192.168.10.102 now"},
-		"comes from a silent one":             {owner: "node1", present: "node2", second: Dead, holds: true, want: "192.168.10.102 now"},
-		"comes from one silent for a while":   {owner: "node1", present: "node2", second: Dead, silentFor: 4 * time.Second, holds: true, want: "nothing"},
-		"comes from nobody":                   {owner: "node1", holds: true, want: "nothing"},
-		"comes from a node beyond a router":   {owner: "node1", present: "node2", holds: true, far: true, want: "nothing"},
-		"is mine but refused":                 {owner: "node1", present: "node2", want: "nothing"},
-		"is here already":                     {owner: "node1", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
-		"comes back while it is handed over":  {owner: "node1", present: "node1", holds: true, have: node2, want: "192.168.10.102 1m0s ago"},
-		"came from a node that is silent now": {owner: "node1", second: Dead, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
-		"came from a node that stays silent":  {owner: "node1", second: Dead, silentFor: 4 * time.Second, holds: true, announced: true, have: node2, want: "nothing"},
-		"came from a node that left since":    {owner: "node1", second: Left, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
-		"came long ago":                       {owner: "node1", holds: true, announced: true, have: old, want: "nothing"},
-		"came from a node nobody knows":       {owner: "node1", holds: true, announced: true, have: stranger, want: "192.168.10.177 1m0s ago"},
-		"goes back where it came from":        {owner: "node2", holds: true, announced: true, have: node2, want: "192.168.10.102 now"},
-		"is back where it came from":          {owner: "node2", present: "node2", have: node2, want: "nothing"},
-		"is back since a moment ago":          {owner: "node2", present: "node2", have: justNow, want: "192.168.10.102 1s ago"},
-		"goes to a node":                      {owner: "node2", present: "node1", holds: true, announced: true, want: "192.168.10.102 now"},
-		"still goes to a node":                {owner: "node2", present: "node1", holds: true, have: justNow, want: "192.168.10.102 now"},
-		"goes on to a third":                  {owner: "node3", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
-		"is mine and claimed":                 {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", want: "192.168.10.102 now"},
-		"is mine and still claimed":           {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", have: node2, want: "192.168.10.102 1m0s ago"},
-		"is mine and claimed by a dead node":  {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", second: Dead, want: "nothing"},
-		"has gone on to a third":              {owner: "node3", present: "node3", have: node2, want: "192.168.10.102 1m0s ago"},
-		"comes again, now from a third":       {owner: "node1", present: "node3", holds: true, have: node2, want: "192.168.10.103 now"},
+		"comes from a live node":               {owner: "node1", present: "node2", holds: true, want: "192.168.10.102 now"},
+		"comes from a live node, IPv6":         {address: sixth, owner: "node1", present: "node2", holds: true, want: "fd10::102 now"},
+		"comes from one that said goodbye":     {owner: "node1", present: "node2", second: Left, holds: true, want: "192.168.10.102 now"},
+		"comes from a silent one":              {owner: "node1", present: "node2", second: Dead, holds: true, want: "192.168.10.102 now"},
+		"comes from one silent for a while":    {owner: "node1", present: "node2", second: Dead, silentFor: 4 * time.Second, holds: true, want: "nothing"},
+		"comes from nobody":                    {owner: "node1", holds: true, want: "nothing"},
+		"comes from a node beyond a router":    {owner: "node1", present: "node2", holds: true, far: true, want: "nothing"},
+		"is mine but refused":                  {owner: "node1", present: "node2", want: "nothing"},
+		"is here already":                      {owner: "node1", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"comes back while it is handed over":   {owner: "node1", present: "node1", holds: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came from a node that is silent now":  {owner: "node1", second: Dead, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came from a node that stays silent":   {owner: "node1", second: Dead, silentFor: 4 * time.Second, holds: true, announced: true, have: node2, want: "nothing"},
+		"came from a node that left since":     {owner: "node1", second: Left, holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"came long ago":                        {owner: "node1", holds: true, announced: true, have: old, want: "nothing"},
+		"came from a node nobody knows":        {owner: "node1", holds: true, announced: true, have: stranger, want: "192.168.10.177 1m0s ago"},
+		"goes back where it came from":         {owner: "node2", holds: true, announced: true, have: node2, want: "192.168.10.102 now"},
+		"is back where it came from":           {owner: "node2", present: "node2", have: node2, want: "nothing"},
+		"is back since a moment ago":           {owner: "node2", present: "node2", have: justNow, want: "192.168.10.102 1s ago"},
+		"goes to a node":                       {owner: "node2", present: "node1", holds: true, announced: true, want: "192.168.10.102 now"},
+		"still goes to a node":                 {owner: "node2", present: "node1", holds: true, have: justNow, want: "192.168.10.102 now"},
+		"goes on to a third":                   {owner: "node3", present: "node1", holds: true, announced: true, have: node2, want: "192.168.10.102 1m0s ago"},
+		"is mine and claimed":                  {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", want: "192.168.10.102 now"},
+		"is mine and still claimed":            {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", have: node2, want: "192.168.10.102 1m0s ago"},
+		"is mine and node2 was heard using it": {owner: "node1", present: "node1", holds: true, announced: true, heardFor: time.Second, want: "192.168.10.102 now"},
+		"is mine, but node2 used it long ago":  {owner: "node1", present: "node1", holds: true, announced: true, heardFor: time.Minute, want: "nothing"},
+		"is mine and claimed by a dead node":   {owner: "node1", present: "node1", holds: true, announced: true, claims: "node2", second: Dead, want: "nothing"},
+		"has gone on to a third":               {owner: "node3", present: "node3", have: node2, want: "192.168.10.102 1m0s ago"},
+		"comes again, now from a third":        {owner: "node1", present: "node3", holds: true, have: node2, want: "192.168.10.103 now"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +88,11 @@ func TestRelays(t *testing.T) {
 					w.Members[i].Meta.Owns = []netip.Addr{address}
 				}
 			}
+			w.Members[1].Meta.Links[0].MAC = mac.String()
+			states := []l2.State{{Address: address}}
+			if test.heardFor > 0 {
+				states[0].Foreign = l2.Sighting{MAC: mac, At: noon.Add(-test.heardFor)}
+			}
 			v := verdict(test.owner, test.present)
 			if test.address.IsValid() {
 				v.Address = test.address
@@ -92,7 +102,7 @@ func TestRelays(t *testing.T) {
 				todo = []hold{{l2.Announcement{Address: v.Address, Links: v.Links}, v}}
 			}
 			have := "nothing"
-			if r, ok := relays(test.have, todo, map[netip.Addr]bool{v.Address: test.announced}, []Verdict{v}, w)[v.Address]; ok {
+			if r, ok := relays(test.have, todo, map[netip.Addr]bool{v.Address: test.announced}, w.heardUsing(states), []Verdict{v}, w)[v.Address]; ok {
 				have = r.To.String() + " now"
 				if ago := noon.Sub(r.Since); ago > 0 {
 					have = r.To.String() + " " + ago.String() + " ago"
@@ -103,7 +113,7 @@ func TestRelays(t *testing.T) {
 			}
 		})
 	}
-	gone := relays(node2, nil, map[netip.Addr]bool{address: true}, nil, near(Alive, Alive))
+	gone := relays(node2, nil, map[netip.Addr]bool{address: true}, nil, nil, near(Alive, Alive))
 	if diff := cmp.Diff(map[netip.Addr]relay{}, gone, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("an address no Service has any more (-want +got):\n%s", diff)
 	}
