@@ -83,7 +83,8 @@ func step(node string, verdicts []Verdict, w World, held map[netip.Addr]hold, no
 // never stopped: the network may have learned otherwise meanwhile. That is so
 // when a speaker that was silent is heard again, for it may have been on the
 // other side of a partition and taken our addresses there, and when a live
-// speaker claims an address of ours. It is quiet between two calls with the same worlds.
+// speaker claims an address of ours, or stops doing so: whom it answered last must not go on sending there. It is
+// quiet between two calls with the same worlds.
 func again(before, now World, verdicts []Verdict) bool {
 	for _, m := range now.Members {
 		if m.Name == now.Node || m.Life != Alive {
@@ -95,7 +96,7 @@ func again(before, now World, verdicts []Verdict) bool {
 		}
 		for _, v := range verdicts {
 			claimed := known && was.Meta.owns(v.Address)
-			if v.Owner == now.Node && m.Meta.owns(v.Address) && !claimed {
+			if v.Owner == now.Node && m.Meta.owns(v.Address) != claimed {
 				return true
 			}
 		}

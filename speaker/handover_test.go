@@ -152,6 +152,7 @@ func TestAgain(t *testing.T) {
 		"a speaker that left is back":              {twoNodes(Left), twoNodes(Alive), mine, false},
 		"a speaker falls silent":                   {twoNodes(Alive), twoNodes(Dead), mine, false},
 		"a live speaker comes to claim my address": {twoNodes(Alive), claiming(twoNodes(Alive)), mine, true},
+		"it gives it up":                           {claiming(twoNodes(Alive)), twoNodes(Alive), mine, true},
 		"it claims it still":                       {claiming(twoNodes(Alive)), claiming(twoNodes(Alive)), mine, false},
 		"it claims its own":                        {twoNodes(Alive), claiming(twoNodes(Alive)), []Verdict{verdict("node2", "")}, false},
 		"a silent speaker claims my address":       {twoNodes(Alive), claiming(twoNodes(Dead)), mine, false},
