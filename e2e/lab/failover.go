@@ -41,6 +41,7 @@ type failoverOptions struct {
 	rate     int
 	kept     int
 	lasts    time.Duration
+	pause    time.Duration
 	asJSON   bool
 	cutHost  string
 	podNS    string
@@ -63,6 +64,7 @@ func parseFailover(args []string) (failoverOptions, error) {
 	flags.IntVar(&o.rate, "rate", 100, "new connections a second")
 	flags.IntVar(&o.kept, "kept", 0, "connections that stay open, with a request every 100 ms on each")
 	flags.DurationVar(&o.lasts, "for", 0, "how long the client goes on after a cut at least (default: until everything has succeeded for 2s; of a cordon 8s and of a drain 16s, half of it before the evicted pods end, for all their steps to be within)")
+	flags.DurationVar(&o.pause, "pause", 0, "how long to wait between runs: BFD takes some seconds to watch a session that is new")
 	flags.BoolVar(&o.asJSON, "json", false, "print the figures as JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -100,6 +102,13 @@ func (l lab) failover(ctx context.Context, args []string, out, progressOut io.Wr
 	}
 	f := figures{Address: o.address.String(), Cut: o.cut, From: o.from}
 	for i := range o.runs {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(o.pause):
+			}
+		}
 		run, err := l.measureOutage(ctx, o)
 		if err != nil {
 			return fmt.Errorf("run %d of %d: %w", i+1, o.runs, err)
