@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,13 +23,13 @@ import (
 // movedAddr is an address that one node had, and the other has now.
 const movedAddr = "172.30.0.200"
 
-// twoNodes makes both nodes forward the same Service, each with its own random choice.
-func (l *lab) twoNodes(turn func(string) string) {
+// twoNodes makes both nodes forward the same Service, each with its own random choice, in a ring of some size or none.
+func (l *lab) twoNodes(ring int, turn func(string) string) {
 	l.t.Helper()
 	services, slices := objects(l.t.(*testing.T), turn(transitionObjects))
 	w := Service(services[0], slices, testNode(), nft.Random).Wish
 	static := l.static()
-	static.Announced, static.Ring = both(movedAddr), 2
+	static.Announced, static.Ring, static.DropInvalid = both(movedAddr), ring, ring == 0
 	for _, ns := range []netns.NsHandle{l.node, l.node2} {
 		var table *nft.Table
 		l.in(ns, func() error {
@@ -106,12 +107,12 @@ func broken(all []net.Conn) map[string]int {
 	return count
 }
 
-func bothFamilies(t *testing.T, f func(t *testing.T, l *lab, turn func(string) string)) {
+func bothFamilies(t *testing.T, ring int, f func(t *testing.T, l *lab, turn func(string) string)) {
 	for i, name := range []string{"ip", "ip6"} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			turn := []func(string) string{func(s string) string { return s }, sixth}[i]
-			l.twoNodes(turn)
+			l.twoNodes(ring, turn)
 			f(t, l, turn)
 		})
 	}
@@ -120,7 +121,7 @@ func bothFamilies(t *testing.T, f func(t *testing.T, l *lab, turn func(string) s
 // TestMovedConnections moves an address to another node and back: connections live on
 // at the node that knows them, and only because of the relay.
 func TestMovedConnections(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 0, func(t *testing.T, l *lab, turn func(string) string) {
 		to := target(movedAddr+":80", turn)
 		l.move(nodeAddr)
 		lost, kept := l.open(10, to), l.open(10, to)
@@ -142,10 +143,47 @@ func TestMovedConnections(t *testing.T) {
 	})
 }
 
+// TestMovedToWhereThePortWasUsed moves a connection to a node that remembers an older one of the same client port, which has
+// ended: what it takes for a late packet of that one belongs to the node that had the address.
+func TestMovedToWhereThePortWasUsed(t *testing.T) {
+	const port = 31234
+	bothFamilies(t, 0, func(t *testing.T, l *lab, turn func(string) string) {
+		l.sysctl(l.client, "ipv4/tcp_max_tw_buckets", "0") // so that a client may use a port again at once
+		from := func() *net.TCPConn {
+			var conn *net.TCPConn
+			l.in(l.client, func() error {
+				dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: port}, Timeout: longPatience}
+				c, err := dialer.Dial("tcp", target(movedAddr+":80", turn))
+				if err != nil {
+					return err
+				}
+				conn = c.(*net.TCPConn)
+				return errors.Join(conn.SetDeadline(time.Now().Add(10*time.Second)), hear(conn))
+			})
+			t.Cleanup(func() { _ = conn.Close() })
+			return conn
+		}
+		l.move(node2Addr)
+		older := from()
+		l.check(older.CloseWrite())
+		if err := hear(older); !errors.Is(err, io.EOF) {
+			t.Errorf("the older connection did not end: %v", err)
+		}
+		l.check(older.Close())
+		l.move(nodeAddr)
+		open := []net.Conn{from()}
+		l.relay(l.node2, turn, nodeAddr)
+		l.move(node2Addr)
+		if have := broken(open); len(have) > 0 {
+			t.Error(have)
+		}
+	})
+}
+
 // TestMovesDuringHandshakes moves an address to and fro while a client connects: a
 // handshake that begins at one node and goes on at the other loses nothing.
 func TestMovesDuringHandshakes(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 0, func(t *testing.T, l *lab, turn func(string) string) {
 		l.move(nodeAddr)
 		l.relay(l.node, turn, node2Addr)
 		l.relay(l.node2, turn, nodeAddr)
@@ -169,7 +207,7 @@ func TestMovesDuringHandshakes(t *testing.T) {
 // TestNobodyKnows has two nodes relay to each other what neither knows: the packet runs
 // out of hops, and the client hears that its connection is gone.
 func TestNobodyKnows(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 0, func(t *testing.T, l *lab, turn func(string) string) {
 		l.move(nodeAddr)
 		open := l.open(3, target(movedAddr+":80", turn))
 		l.relay(l.node, turn, node2Addr)

@@ -38,7 +38,7 @@ func (l *lab) ring(turn func(string) string) {
 // TestRing has a router lead packets to another node than before, again and again: connections go on, and end in order,
 // at the node where they began.
 func TestRing(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 2, func(t *testing.T, l *lab, turn func(string) string) {
 		l.ring(turn)
 		to := target(movedAddr+":80", turn)
 		var open []net.Conn
@@ -62,7 +62,7 @@ func TestRing(t *testing.T) {
 
 // TestRingNobodyKnows asks all nodes for a connection that none knows: the client hears that it is gone.
 func TestRingNobodyKnows(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 2, func(t *testing.T, l *lab, turn func(string) string) {
 		l.ring(turn)
 		l.move(nodeAddr)
 		open := l.open(3, target(movedAddr+":80", turn))
@@ -79,7 +79,7 @@ func TestRingNobodyKnows(t *testing.T) {
 // the router, which would send them back to the node.
 func TestEndOfNothing(t *testing.T) {
 	const fin, rst = 0x11, 0x04
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 2, func(t *testing.T, l *lab, turn func(string) string) {
 		to := netip.MustParseAddrPort(target(movedAddr+":80", turn))
 		from := netip.AddrPortFrom(netip.MustParseAddr(turn(clientAddr)), 4321)
 		l.move(nodeAddr)
@@ -128,7 +128,7 @@ func (l *lab) seen(ns netns.NsHandle, to netip.Addr) func() int {
 // the limit allows.
 func TestRingIsBounded(t *testing.T) {
 	const ack, crowd, rate, burst = 0x10, 20_000, 20_000, 5_000
-	bothFamilies(t, func(t *testing.T, l *lab, turn func(string) string) {
+	bothFamilies(t, 2, func(t *testing.T, l *lab, turn func(string) string) {
 		l.ring(turn)
 		l.move(nodeAddr)
 		to := netip.MustParseAddrPort(target(movedAddr+":80", turn))

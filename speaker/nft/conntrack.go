@@ -15,6 +15,7 @@ const (
 	ctaTupleOrig   = 1
 	ctaTupleReply  = 2
 	ctaStatus      = 3
+	ctaProtoInfo   = 4
 	ctaID          = 12
 	ctaZone        = 18
 	ctaFilter      = 25
@@ -22,12 +23,18 @@ const (
 	ctaTupleIP     = 1
 	ctaTupleProto  = 2
 	ctaProtoNum    = 1
+	ctaIPv4Dst     = 2
+	ctaInfoTCP     = 1
+	ctaTCPState    = 1
 	ctaFilterOrig  = 1
+	ctFilterTo     = 1 << 1
 	ctFilterProto  = 1 << 3
 	ctSeenReply    = 1 << 1 // IPS_SEEN_REPLY of linux/netfilter/nf_conntrack_common.h
 	ctMessageGet   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	ctMessageDel   = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 	ctDeletesAtOne = 500
+	tcpTimeWait    = 7 // of enum tcp_conntrack in linux/netfilter/nf_conntrack_tcp.h
+	tcpClose       = 8
 )
 
 // flow is one connection as conntrack has it.
@@ -38,29 +45,52 @@ type flow struct {
 	id    []byte         // the attributes that name it
 	// answered tells that a packet came back.
 	answered bool
+	// ended tells that it is one of TCP that both ends have closed, or that was reset.
+	ended bool
 }
 
-// flows dumps the connections of one protocol, of TCP those that nobody answered yet. Kernels before 5.8 send all of
-// them, so both are checked again.
-func (w *wire) flows(f family, p Proto, each func(flow)) error {
-	fill := func(b *buffer) {
-		filter := b.nest(ctaFilter)
-		b.head(ctaFilterOrig, 4)
-		b.b = binary.NativeEndian.AppendUint32(b.b, ctFilterProto)
-		b.end(filter)
-		tuple := b.nest(ctaTupleOrig)
-		proto := b.nest(ctaTupleProto)
-		b.bytes(ctaProtoNum, []byte{byte(p)})
-		b.end(proto)
-		b.end(tuple)
-		if p == TCP {
-			b.bytes(ctaStatus, binary.BigEndian.AppendUint32(nil, 0))
-			b.bytes(ctaStatusMask, binary.BigEndian.AppendUint32(nil, ctSeenReply))
-		}
+// choice is which connections to list.
+type choice struct {
+	kind
+	to         netip.Addr // sent to this address, of IPv4; invalid for any
+	unanswered bool       // that nobody answered yet
+}
+
+// fill writes it as the kernel's filter.
+func (c choice) fill(b *buffer) {
+	by := uint32(ctFilterProto)
+	if c.to.IsValid() {
+		by |= ctFilterTo
 	}
-	family := [...]uint8{unix.AF_INET, unix.AF_INET6}[f]
-	return w.dump(ctMessageGet, family, fill, func(_ uint16, attrs []byte) {
-		if fl, ok := parseFlow(attrs); ok && fl.proto == p && (p != TCP || !fl.answered) {
+	filter := b.nest(ctaFilter)
+	b.head(ctaFilterOrig, 4)
+	b.b = binary.NativeEndian.AppendUint32(b.b, by)
+	b.end(filter)
+	tuple := b.nest(ctaTupleOrig)
+	if c.to.IsValid() {
+		ip := b.nest(ctaTupleIP)
+		b.bytes(ctaIPv4Dst, []byte(rawAddr(c.to)))
+		b.end(ip)
+	}
+	proto := b.nest(ctaTupleProto)
+	b.bytes(ctaProtoNum, []byte{byte(c.p)})
+	b.end(proto)
+	b.end(tuple)
+	if c.unanswered {
+		b.bytes(ctaStatus, binary.BigEndian.AppendUint32(nil, 0))
+		b.bytes(ctaStatusMask, binary.BigEndian.AppendUint32(nil, ctSeenReply))
+	}
+}
+
+func (c choice) has(fl flow) bool {
+	return fl.proto == c.p && (!c.unanswered || !fl.answered) && (!c.to.IsValid() || fl.to.Addr() == c.to)
+}
+
+// flows dumps connections. Kernels before 5.8 send all of them, so they are checked again.
+func (w *wire) flows(c choice, each func(flow)) error {
+	family := [...]uint8{unix.AF_INET, unix.AF_INET6}[c.f]
+	return w.dump(ctMessageGet, family, c.fill, func(_ uint16, attrs []byte) {
+		if fl, ok := parseFlow(attrs); ok && c.has(fl) {
 			each(fl)
 		}
 	})
@@ -78,6 +108,9 @@ func parseFlow(attrs []byte) (flow, bool) {
 			_, fl.from, _ = parseTuple(data)
 		case ctaStatus:
 			fl.answered = len(data) == 4 && binary.BigEndian.Uint32(data)&ctSeenReply != 0
+		case ctaProtoInfo:
+			state := attribute(attribute(data, ctaInfoTCP), ctaTCPState)
+			fl.ended = len(state) == 1 && (state[0] == tcpTimeWait || state[0] == tcpClose)
 		case ctaID, ctaZone:
 			id.bytes(typ, data)
 		}
@@ -312,7 +345,7 @@ func (t *Table) forgetThose(kinds kinds) (int, error) {
 	}
 	var stale []flow
 	for k, wrong := range kinds {
-		err := t.wire.flows(k.f, k.p, func(fl flow) {
+		err := t.wire.flows(choice{kind: k, unanswered: k.p == TCP}, func(fl flow) {
 			if wrong(fl, nodePortAddrs) {
 				stale = append(stale, fl)
 			}

@@ -67,6 +67,10 @@ func (r *Relays) Read() (map[netip.Addr]netip.Addr, error) {
 // Apply makes exactly want true, by family where there is a table of it. Both addresses of
 // a pair must be of one family; a pair that is not is left out. It is idempotent and trusts
 // nothing but the kernel.
+//
+// What conntrack still knows of connections that have ended is forgotten for the addresses that are new or go elsewhere
+// now: a client may use a port again that it used here before, at the other node, and what that connection sends here then
+// would be taken for the old one's.
 func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("apply %s: %w", r.set, err)
@@ -76,6 +80,7 @@ func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) erro
 		return fmt.Errorf("read the %s of table %s: %w", r.set, TableName, err)
 	}
 	b := newBatch(r.wire)
+	var added []netip.Addr
 	for _, f := range families {
 		if have[f] == nil {
 			continue
@@ -83,6 +88,9 @@ func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) erro
 		del, add := r.changes(f, have[f], want)
 		b.elements(unix.NFT_MSG_DELSETELEM, 0, del)
 		b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, add)
+		for _, e := range add {
+			added = append(added, f.addr(e.key))
+		}
 	}
 	if b.empty() {
 		return nil
@@ -90,6 +98,9 @@ func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) erro
 	// The table may vanish between reading and writing; who comes next reads again.
 	if err := b.commit(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write the %s of table %s: %w", r.set, TableName, err)
+	}
+	if err := r.wire.forgetEnded(added); err != nil {
+		return fmt.Errorf("forget connections of %d addresses that have ended: %w", len(added), err)
 	}
 	return nil
 }
