@@ -16,8 +16,9 @@ type tempo struct {
 // announceTempo is how the announcements rest between bells that can wait. Links, gossip and the wire are in a hurry.
 func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, 2 * time.Second} }
 
-// peersTempo is how the routes rest between bells that can wait.
-func peersTempo() tempo { return tempo{9, 50 * time.Millisecond, 200 * time.Millisecond} }
+// peersTempo is how the routes rest between bells that can wait. A Service that is new rings twice, for itself and for its
+// address: who rests long after the first is late with the second.
+func peersTempo() tempo { return tempo{9, 5 * time.Millisecond, 200 * time.Millisecond} }
 
 // noPeersTempo is how they rest where there is no peer to tell.
 func noPeersTempo() tempo { return tempo{39, 50 * time.Millisecond, time.Second} }
