@@ -70,7 +70,7 @@ func (r *Relays) Read() (map[netip.Addr]netip.Addr, error) {
 //
 // What conntrack still knows of connections that have ended is forgotten for the addresses that are new or go elsewhere
 // now: a client may use a port again that it used here before, at the other node, and what that connection sends here then
-// would be taken for the old one's.
+// would be taken for the old one's. Not so for rings: nobody says when routers lead connections elsewhere.
 func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("apply %s: %w", r.set, err)
@@ -98,6 +98,9 @@ func (r *Relays) Apply(ctx context.Context, want map[netip.Addr]netip.Addr) erro
 	// The table may vanish between reading and writing; who comes next reads again.
 	if err := b.commit(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write the %s of table %s: %w", r.set, TableName, err)
+	}
+	if r.set == rings {
+		return nil
 	}
 	if err := r.wire.forgetEnded(added); err != nil {
 		return fmt.Errorf("forget connections of %d addresses that have ended: %w", len(added), err)
