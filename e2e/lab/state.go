@@ -142,21 +142,34 @@ func owner() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// mayClaim refuses when another checkout's lab exists on this machine: the names of the namespaces are fixed.
-func (l lab) mayClaim() error {
+// mayClaim refuses when another checkout's lab runs on this machine: the names of the namespaces are fixed. Of one whose
+// processes have all ended, with the session or the terminal they were started in, it removes what is left.
+func (l lab) mayClaim(ctx context.Context, p *progress) error {
 	other, err := owner()
 	if err != nil {
 		return err
 	}
 	if other != "" && other != l.dir && anyNamespace() {
-		return fmt.Errorf("the lab of another checkout is up on this machine (%s), and there can be only one of a name: "+
-			"name this one with "+labVariable+"=NAME, or end the other there with `go run ./e2e/lab down`, or, if that checkout is gone, here with `go run ./e2e/lab down --force`", other)
+		return l.supersede(ctx, lab{checkout: filepath.Dir(other), dir: other}, p)
 	}
 	if other == "" && anyNamespace() && !exists(l.dir) {
 		return errors.New("network namespaces named " + prefix() + "* exist that no lab owns up to: " +
 			"if nothing of yours uses them, remove them with `go run ./e2e/lab down --force`")
 	}
 	return nil
+}
+
+// supersede removes another checkout's lab unless something of it runs.
+func (l lab) supersede(ctx context.Context, other lab, p *progress) error {
+	pids, err := other.pids()
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("the lab of another checkout runs on this machine (%s, processes: %d), and there can be only one of a name: "+
+			"name this one with "+labVariable+"=NAME, or end the other there with `go run ./e2e/lab down`", other.dir, len(pids))
+	}
+	return p.step("remove what is left of the lab of "+other.checkout+", of which nothing runs any more", func() error { return other.remove(ctx) })
 }
 
 // claim makes this checkout the one whose lab is on the machine.

@@ -29,7 +29,7 @@ type watched struct {
 
 // up brings the lab up. A lab that is up and well is left alone.
 func (l lab) up(ctx context.Context, want settings, p *progress) error {
-	if err := l.mayClaim(); err != nil {
+	if err := l.mayClaim(ctx, p); err != nil {
 		return err
 	}
 	have, err := l.loadSettings()
