@@ -16,6 +16,17 @@ type guarded map[pathKey][]string
 
 type pathKey struct{ peer, local netip.Addr }
 
+// working returns the peers whose paths BFD watches and finds working.
+func (g guarded) working(paths []bfd.Report) []string {
+	var keys []string
+	for _, path := range paths {
+		if path.State == bfd.Up {
+			keys = append(keys, g[pathKey{path.Session.Peer, path.Session.Local}]...)
+		}
+	}
+	return keys
+}
+
 // guard ends the sessions whose paths break, watches the paths of those that have settled,
 // and says what happened, until ctx ends.
 func (p *peering) guard(ctx context.Context) {
@@ -47,6 +58,9 @@ func (p *peering) guard(ctx context.Context) {
 		var want []bfd.Session
 		want, watched = pathsToWatch(last.plan, state.Sessions, time.Now())
 		state.Paths = p.paths.Apply(want)
+		for _, key := range watched.working(state.Paths) {
+			p.room.PathUp(key)
+		}
 		for i, session := range state.Sessions.Peers {
 			if who := last.rivals[session.Key]; who != "" && session.State == bgp.Connect {
 				state.Sessions.Peers[i].Reason = who

@@ -30,11 +30,12 @@ func (p *planner) peer() {
 			p.plan.Problems = append(p.plan.Problems, problem{"bgppeer/" + peer.Name, v1beta1.ReasonDuplicatePeer, twin})
 		}
 		before = append(before, peer)
-		p.plan.Wish.Peers = append(p.plan.Wish.Peers, session)
-		p.plan.Drain[peer.Name] = peer.DrainTime
 		if peer.BFD != nil {
+			session.PathWait = bgp.DefaultPathWait
 			p.plan.Watch[peer.Name] = watchOf(peer)
 		}
+		p.plan.Wish.Peers = append(p.plan.Wish.Peers, session)
+		p.plan.Drain[peer.Name] = peer.DrainTime
 	}
 }
 

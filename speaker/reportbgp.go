@@ -84,7 +84,7 @@ func reportRoutes(plan RoutePlan, reached bgp.Report) []v1beta1.PeerRoutes {
 	byPeers := map[string][]netip.Addr{}
 	told := map[netip.Addr][]string{}
 	for _, r := range reached.Peers { // sorted by key, so the names are too
-		if r.State != bgp.Established {
+		if r.State != bgp.Established || r.Waiting {
 			continue
 		}
 		for _, addr := range plan.Told[r.Key] {

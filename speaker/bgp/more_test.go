@@ -103,7 +103,62 @@ func guard(ctx context.Context, room *bgp.Room, paths *bfd.Room) {
 				want = append(want, bfd.Session{Peer: p.Address, Local: p.Local, Profile: fast})
 			}
 		}
-		paths.Apply(want)
+		for _, r := range paths.Apply(want) {
+			if r.State == bfd.Up {
+				room.PathUp("router")
+			}
+		}
+	}
+}
+
+// A peer with BFD is told routes once BFD watches the path, and one that does not speak BFD after a while all the same: with
+// the End-of-RIB marker behind them, so that a restart takes nothing away.
+func TestRoutesWaitForBFD(t *testing.T) {
+	for name, bfdLine := range map[string]string{"with": " neighbor 10.9.0.1 bfd 3 100 100\n", "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			router := startFRR(t, 64513, " bgp graceful-restart\n"+strings.Replace(external, " address-family", bfdLine+" address-family", 1))
+			peer := basic()
+			peer.PathWait, peer.GracefulRestart = 4*time.Second, time.Minute
+			live := func() (*bgp.Room, time.Duration) {
+				room := newRoom(t)
+				paths := bfd.New(t.Context(), slog.New(slog.DiscardHandler))
+				t.Cleanup(paths.Close)
+				go guard(t.Context(), room, paths)
+				apply(t, room, peer, v4())
+				if report, _ := untilEstablished(t, room); !report.Waiting || report.Prefixes != 0 {
+					t.Errorf("the routes do not wait: %+v", report)
+				}
+				up := time.Now()
+				routertest.Until(t, 10*time.Second, func() string {
+					p := room.Report().Peers[0]
+					if watched := paths.Report(); name == "with" && !p.Waiting && (len(watched) == 0 || watched[0].State != bfd.Up) {
+						t.Fatalf("the routes went out before BFD was up: %+v", watched)
+					}
+					if p.Waiting || p.Prefixes != 1 {
+						return fmt.Sprintf("%+v", p)
+					}
+					return ""
+				})
+				return room, time.Since(up)
+			}
+			first, took := live()
+			kernel(t, router, "192.0.2.10/32", "10.9.0.1")
+			if name == "with" && took > 3900*time.Millisecond || name == "without" && took < 3900*time.Millisecond {
+				t.Errorf("the routes waited for %s", took)
+			}
+			if name == "with" { // a BFD session that ends without a handoff ends BGP
+				return
+			}
+			monitor := router.Monitor()
+			if err := first.Leave(); err != nil {
+				t.Fatal(err)
+			}
+			live()
+			kernel(t, router, "192.0.2.10/32", "10.9.0.1")
+			if events := monitor(); events != "" {
+				t.Errorf("the router's kernel saw the restart:\n%s", events)
+			}
+		})
 	}
 }
 

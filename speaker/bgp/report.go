@@ -53,6 +53,8 @@ type PeerReport struct {
 	GracefulRestart bool
 	// Prefixes is how many the peer knows from us now; 0 unless Established.
 	Prefixes int
+	// Waiting tells that the peer is told no route until BFD watches the path, see Peer.PathWait.
+	Waiting bool
 	// Counters since the session was first wished.
 	Updates, Established, Ignored uint64
 }

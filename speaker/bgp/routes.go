@@ -121,4 +121,8 @@ func (s *session) negotiated(r *PeerReport) {
 			r.Reason = fmt.Sprintf("no %s next hop: the interface of %s has no such address", f, r.Local)
 		}
 	}
+	if s.conn.holding() {
+		r.Waiting, r.Prefixes = true, 0
+		r.Reason = fmt.Sprintf("routes wait until BFD watches the path, for %s at most", s.conn.settings.PathWait)
+	}
 }

@@ -142,7 +142,8 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn, theirs bo
 		_ = conn.Close()
 		return errors.Join(err, s.speaker.disconnect(ctx))
 	}
-	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed, gone: make(chan struct{}), introduced: make(chan struct{})}
+	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed, gone: make(chan struct{}),
+		introduced: make(chan struct{}), vouched: make(chan struct{})}
 	s.last = c.gone
 	if !s.adopt(ctx, c) {
 		c.halt()
@@ -186,8 +187,11 @@ func (s *session) orphan(c *connection) {
 	s.counters.ignored += c.ignored
 }
 
-// changed is called by the connection.
+// changed is called by the connection, also when its routes no longer wait.
 func (s *session) changed(to State) {
+	if to == Established {
+		defer s.ring()
+	}
 	why := map[State]string{OpenConfirm: "waiting for the peer's KEEPALIVE"}[to]
 	s.enter(to, why)
 }
@@ -206,7 +210,7 @@ func (s *session) enter(to State, why string) {
 		s.log.Info("bgp session is up", "address", s.report.Address)
 		time.AfterFunc(settling, s.ring)
 	}
-	if to == Established || was == Established || to == Blocked {
+	if was == Established || to == Blocked {
 		s.ring()
 	}
 }

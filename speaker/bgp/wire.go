@@ -28,8 +28,11 @@ type connection struct {
 	gone chan struct{}
 	// introduced is closed when the peer's OPEN has come.
 	introduced chan struct{}
+	// vouched is closed when routes need not wait for the path any more.
+	vouched chan struct{}
 
 	writing sync.Mutex // whole messages to the peer
+	waiting []byte     // UPDATEs that wait for the path
 
 	mu       sync.Mutex
 	state    State
@@ -42,6 +45,7 @@ type connection struct {
 	farewell *objection
 	awaited  string // the message that must come in time; "" for none
 	halted   bool
+	released bool // UPDATEs do not wait any more
 	told     bool // the peer has been sent a NOTIFICATION and the end of our data
 }
 
@@ -219,6 +223,9 @@ func (c *connection) advance() {
 	if before != after {
 		c.changed(after)
 	}
+	if before != after && after == Established && c.settings.PathWait > 0 {
+		go c.releaseInTime()
+	}
 }
 
 // outward is the way from gobgp to the peer. Messages that wait together leave together.
@@ -233,8 +240,13 @@ func (c *connection) outward() error {
 		if m, err = c.said(m); err != nil {
 			return err
 		}
-		batch = append(batch, m...)
+		if !c.keepBack(m) {
+			batch = append(batch, m...)
+		}
 		if reader.Buffered() >= headerLength && len(batch) < 15*longest {
+			continue
+		}
+		if len(batch) == 0 {
 			continue
 		}
 		if err := c.write(batch); err != nil {
@@ -251,6 +263,11 @@ func (c *connection) outward() error {
 func (c *connection) write(batch []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	return c.send(batch)
+}
+
+// send writes whole messages. The lock is held.
+func (c *connection) send(batch []byte) error {
 	hold := c.settings.hold()
 	err := c.peer.SetWriteDeadline(time.Now().Add(hold))
 	if err == nil {

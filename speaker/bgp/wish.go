@@ -100,6 +100,9 @@ type Peer struct {
 	// GracefulRestart is the time the peer keeps our routes after the session broke
 	// (RFC 4724); 0 offers no graceful restart. Whole seconds up to 4095.
 	GracefulRestart time.Duration
+	// PathWait is for how long routes wait after the session came up, unless Room.PathUp says before that BFD watches its
+	// path; 0 for not at all. A change is for the next connection.
+	PathWait time.Duration
 	// NextHops overrides the next hop of each family that is among them. By default
 	// it is the session's local address, and for the other family an address of the
 	// interface that has it.
@@ -159,7 +162,7 @@ func (r Route) Draining() Route {
 // Equal says whether both values are the same session with the same settings.
 func (p Peer) Equal(o Peer) bool {
 	return p.sameSession(o) && p.ConnectRetry == o.ConnectRetry && p.Blocked == o.Blocked && p.ListenPort == o.ListenPort &&
-		slices.Equal(p.NextHops, o.NextHops)
+		p.PathWait == o.PathWait && slices.Equal(p.NextHops, o.NextHops)
 }
 
 // sameSession says whether a running session of p can go on under o's settings.
