@@ -87,7 +87,7 @@ func TestAPIServerIsToldToBoth(t *testing.T) {
 func TestArguments(t *testing.T) {
 	args := []string{
 		"--set", "clusterCIDRs={10.244.0.0/16,fd44::/48}", "--set", "nodePortAddresses={192.168.1.0/24,fd00::/64}",
-		"--set", "speaker.gossipPort=7000", "--set", "answerEcho=false", "--set", "speaker.gossipSuspicion=4",
+		"--set", "speaker.gossipPort=7000", "--set", "answerEcho=false", "--set", "conntrackTCPBeLiberal=true", "--set", "speaker.gossipSuspicion=4",
 		"--set", "speaker.gossipProbeInterval=1s", "--set", "speaker.gossipProbeTimeout=500ms", "--set", "speaker.metricsPort=7001", "--set", "logLevel=debug",
 		"--set", "loadBalancerClass=example.com/lan", "--set-json", "forwarding=true",
 	}
@@ -96,6 +96,7 @@ func TestArguments(t *testing.T) {
 		"--cluster-cidr=10.244.0.0/16,fd44::/48",
 		"--nodeport-addresses=192.168.1.0/24,fd00::/64",
 		"--answer-echo=false",
+		"--conntrack-tcp-be-liberal=true",
 		"--gossip-bind-port=7000",
 		"--gossip-probe-interval=1s",
 		"--gossip-probe-timeout=500ms",

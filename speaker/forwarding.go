@@ -81,6 +81,7 @@ type forwarding struct {
 	other     string // the service proxy that was at work when we last looked
 	yields    bool   // the address status is left to kube-proxy, so that a live one is noticed
 	sysctls   string // where /proc/sys/net is
+	beLiberal bool   // whether conntrack is told to take segments outside the window
 	kernelIs  *nft.Kernel
 	checks    map[string]health.Check // of Services with a health check node port
 	known     map[string]bool         // Services that the table has something of

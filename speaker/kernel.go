@@ -12,7 +12,7 @@ func (f *forwarding) prepareKernel() {
 	if f.kernelIs != nil {
 		return
 	}
-	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU())
+	k := nft.PrepareKernel(f.sysctls, runtime.NumCPU(), f.beLiberal)
 	f.kernelIs = &k
 	for _, text := range k.Problems {
 		f.log.Warn("kernel setting", "problem", text)

@@ -312,6 +312,7 @@ func (s *speaker) forwarding() *forwarding {
 		Log: s.log, Now: time.Now, Metrics: promhttp.HandlerFor(metrics.Registry, promhttp.HandlerOpts{}),
 	})
 	f.healthz, f.status, f.sysctls = s.options.healthz.String(), s.options.proxyStatus, s.options.procSysNet
+	f.beLiberal = s.options.beLiberal
 	f.open = func() (*nft.Table, error) { return nft.Open(s.log, f.kernel) }
 	others := newProxies("http://127.0.0.1:10249/proxyMode", "http://127.0.0.1:10256/healthz")
 	f.others, f.traces = others.find, others.traces

@@ -33,6 +33,7 @@ type options struct {
 	apiServer     []netip.AddrPort
 	ignoreExclude bool
 	answerEcho    bool
+	beLiberal     bool
 	probe         time.Duration
 	probeTimeout  time.Duration
 	suspicion     int
@@ -59,6 +60,7 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	flags.StringVar(&o.procSysNet, "proc-sys-net", "/proc/sys/net", "where the node's /proc/sys/net is mounted")
 	flags.BoolVar(&o.ignoreExclude, "ignore-exclude-lb", false, "announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.BoolVar(&o.answerEcho, "answer-echo", true, "answer pings to the addresses of Services that have a ready endpoint")
+	flags.BoolVar(&o.beLiberal, "conntrack-tcp-be-liberal", false, "while this node forwards, have conntrack take TCP segments outside the window for part of their connection, for the whole node")
 	flags.DurationVar(&o.probe, "gossip-probe-interval", members.DefaultProbe, "how often a speaker probes another one; slower networks need more")
 	flags.DurationVar(&o.probeTimeout, "gossip-probe-timeout", members.DefaultTimeout, "how long the answer to a probe may take")
 	flags.IntVar(&o.suspicion, "gossip-suspicion", members.DefaultSuspicion, "for how many probe intervals a silent speaker is suspected before it is dead")

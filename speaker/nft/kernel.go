@@ -34,9 +34,12 @@ const (
 // PrepareKernel makes the conntrack settings that a service proxy needs and
 // reports the others. The base is /proc/sys/net or where that is mounted. Call it after the
 // first Apply: conntrack's settings appear with the first rule that uses it.
-// route_localnet is never touched (CVE-2020-8558).
-func PrepareKernel(base string, cores int) Kernel {
+// route_localnet is never touched (CVE-2020-8558), and whether conntrack is liberal only if it is to be.
+func PrepareKernel(base string, cores int, beLiberal bool) Kernel {
 	k := kernelSettings{base: base}
+	if beLiberal {
+		k.set("netfilter/nf_conntrack_tcp_be_liberal", 1)
+	}
 	k.set("netfilter/nf_conntrack_tcp_timeout_established", establishedSeconds)
 	k.set("netfilter/nf_conntrack_tcp_timeout_close_wait", closeWaitSeconds)
 	most := min(max(trackedPerCore*cores, trackedAtLeast), trackedAtMost)

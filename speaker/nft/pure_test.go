@@ -292,7 +292,7 @@ func TestPrepareKernel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := PrepareKernel(base, 2)
+	got := PrepareKernel(base, 2, false)
 	if diff := cmp.Diff(Kernel{ForwardsIPv4: true}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -301,7 +301,13 @@ func TestPrepareKernel(t *testing.T) {
 			t.Errorf("%s is %q, %v", name, b, err)
 		}
 	}
-	if got := PrepareKernel(filepath.Join(base, "none"), 2); len(got.Problems) == 0 {
+	if got := PrepareKernel(base, 2, true); !got.Liberal || len(got.Problems) > 0 {
+		t.Errorf("asked to be liberal, it is %+v", got)
+	}
+	if got := PrepareKernel(base, 2, false); !got.Liberal {
+		t.Error("a node that is liberal is made strict")
+	}
+	if got := PrepareKernel(filepath.Join(base, "none"), 2, false); len(got.Problems) == 0 {
 		t.Error("nothing could be set, and no problem")
 	}
 }
