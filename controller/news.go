@@ -10,26 +10,36 @@ import (
 )
 
 const (
-	// calmAfter is how long after the last address was given a storm is over.
+	// calmAfter is how long a storm lasts after its last address.
 	calmAfter = time.Second
 	// newsRate and newsBurst bound how many news are written a second during a storm: each costs the API server as much
 	// as an address does.
-	newsRate, newsBurst = 5, 50
+	newsRate, newsBurst = 1, 50
+	// More addresses than stormRate a second, or than stormBurst at once, are a storm. Fewer never are: news of them would
+	// fall behind for ever.
+	stormRate, stormBurst = 10, 50
 )
 
 // news lets addresses go before what is told of them: who announces an address can wait while others wait for one.
 type news struct {
 	limit *rate.Limiter
-	storm time.Time // when addresses were given last
+	usual *rate.Limiter // of addresses that make no storm
+	storm time.Time     // when more than those were given last
 }
 
 func newNews() news {
-	return news{limit: rate.NewLimiter(newsRate, newsBurst)}
+	return news{limit: rate.NewLimiter(newsRate, newsBurst), usual: rate.NewLimiter(stormRate, stormBurst)}
 }
 
 // hold returns the changes to write now, and how many more there are that can wait.
 func (n *news) hold(changes []serviceChange, now time.Time) (due []serviceChange, held int) {
-	if slices.ContainsFunc(changes, func(c serviceChange) bool { return !c.isNews() }) {
+	addresses := 0
+	for _, c := range changes {
+		if !c.isNews() {
+			addresses++
+		}
+	}
+	if addresses > 0 && !n.usual.AllowN(now, addresses) {
 		n.storm = now
 	}
 	if n.calm(now) {
@@ -39,7 +49,7 @@ func (n *news) hold(changes []serviceChange, now time.Time) (due []serviceChange
 	return due, len(changes) - len(due)
 }
 
-// calm reports whether no addresses were given for a while.
+// calm reports whether there was no storm for a while.
 func (n *news) calm(now time.Time) bool {
 	return now.Sub(n.storm) >= calmAfter
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 	"github.com/fairlead/fairlead/api/v1beta1"
 )
 
-// TestNewsCanWait gives one address among much news, a second later none: then everything is written.
+// TestNewsCanWait gives many addresses among much news, and none a second later: then everything is written. A few addresses
+// keep no news back.
 func TestNewsCanWait(t *testing.T) {
 	address := serviceChange{ingress: &[]netip.Addr{netip.MustParseAddr("10.0.0.1")}, set: conditions(v1beta1.ConditionAllocated, v1beta1.ConditionAnnounced)}
 	refusal := serviceChange{set: conditions(v1beta1.ConditionAllocated)}
@@ -19,6 +21,10 @@ func TestNewsCanWait(t *testing.T) {
 	var changes []serviceChange
 	for range 100 {
 		changes = append(changes, told, untold)
+	}
+	var storm []serviceChange
+	for range stormBurst {
+		storm = append(storm, address, refusal)
 	}
 	n, start := newNews(), time.Unix(1e9, 0)
 	steps := []struct {
@@ -29,10 +35,12 @@ func TestNewsCanWait(t *testing.T) {
 		held    int
 	}{
 		{"nobody waits", 0, changes, 200, 0},
-		{"an address and a refusal", time.Second, append(changes, address, refusal), 2 + newsBurst, 200 - newsBurst},
-		{"in the same second", 1400 * time.Millisecond, changes, 2, 198},
-		{"a little news in a storm", 1800 * time.Millisecond, changes[:2], 2, 0},
-		{"calm again", 2 * time.Second, changes, 200, 0},
+		{"an address and a refusal", time.Second, slices.Concat(changes, []serviceChange{address, refusal}), 202, 0},
+		{"many", 10 * time.Second, slices.Concat(changes, storm), 2*stormBurst + newsBurst, 200 - newsBurst},
+		{"in the same second", 10500 * time.Millisecond, changes, 0, 200},
+		{"the storm goes on", 10900 * time.Millisecond, slices.Concat(changes, storm), 2 * stormBurst, 200},
+		{"a little news in a storm", 11800 * time.Millisecond, changes[:1], 1, 0},
+		{"calm again", 12 * time.Second, changes, 200, 0},
 	}
 	for _, step := range steps {
 		due, held := n.hold(step.changes, start.Add(step.after))

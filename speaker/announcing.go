@@ -80,10 +80,12 @@ func (a *announcing) run(ctx context.Context) error {
 	a.passed = a.openRelays(a.started)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for fresh := true; ; {
 		began := time.Now()
-		err := a.round(ctx)
-		a.pace.worked(time.Since(began))
+		err := a.round(ctx, fresh)
+		if fresh {
+			a.pace.worked(time.Since(began))
+		}
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errNoState) {
 			a.log.Error("announce", "error", err)
 		}
@@ -91,18 +93,21 @@ func (a *announcing) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return a.leave(context.WithoutCancel(ctx))
 		case <-a.bell:
+			fresh = true
 		case <-tick.C:
+			fresh = a.pace.rested()
 		}
 	}
 }
 
-// round reads the world, decides, and makes it so.
-func (a *announcing) round(ctx context.Context) error {
+// round reads the world, decides, and makes it so. One that is not fresh goes by what was last read of the cluster: in a storm of
+// Services it would decide anew about all of them, before the loop has rested.
+func (a *announcing) round(ctx context.Context, fresh bool) error {
 	all, err := links.Snapshot()
 	if err != nil {
 		return fmt.Errorf("read the links: %w", err)
 	}
-	w, found, err := a.world(ctx)
+	w, found, err := a.world(ctx, fresh)
 	if err != nil {
 		return err
 	}

@@ -22,11 +22,14 @@ type decided struct {
 	any      bool // whether anything was decided yet
 }
 
-// world reads the cluster and the members, and tells who went silent.
-func (a *announcing) world(ctx context.Context) (World, []members.Member, error) {
-	s, err := a.memory.snapshot(ctx)
-	if err != nil {
-		return World{}, nil, err
+// world reads the cluster, if fresh, and the members, and tells who went silent.
+func (a *announcing) world(ctx context.Context, fresh bool) (World, []members.Member, error) {
+	s := a.last.from
+	if fresh || s == nil {
+		var err error
+		if s, err = a.memory.snapshot(ctx); err != nil {
+			return World{}, nil, err
+		}
 	}
 	if s != a.last.from {
 		a.last = decided{from: s, world: s.world(a.node), found: a.last.found, members: a.last.members}

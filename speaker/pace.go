@@ -56,6 +56,12 @@ func (p *pace) rests(long time.Duration) {
 	p.next.Store(&next)
 }
 
+// rested tells whether the loop has rested since its last round.
+func (p *pace) rested() bool {
+	next := p.next.Load()
+	return next == nil || !time.Now().Before(*next)
+}
+
 // run passes rings on until ctx ends.
 func (p *pace) run(ctx context.Context) error {
 	for {

@@ -22,6 +22,9 @@ func TestPace(t *testing.T) {
 			t.Errorf("the first ring passes after %s, want at once", since)
 		}
 		p.worked(20 * time.Millisecond)
+		if p.rested() {
+			t.Error("the loop has rested before its time")
+		}
 		for range 100 {
 			ring(p.bell)
 		}
@@ -43,6 +46,9 @@ func TestPace(t *testing.T) {
 			t.Errorf("after a long round it passes after %s, want no more than 500ms later", since)
 		}
 		time.Sleep(time.Hour) // of the bubble's clock
+		if !p.rested() {
+			t.Error("the loop has not rested after an hour")
+		}
 		began = time.Now()
 		ring(p.bell)
 		<-bell
