@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// calmAfter is how long a storm lasts after its last address.
+	// calmAfter is how long a storm lasts after its last address, at most.
 	calmAfter = time.Second
 	// newsRate and newsBurst bound how many news are written a second during a storm: each costs the API server as much
 	// as an address does.
@@ -23,8 +23,7 @@ const (
 // news lets addresses go before what is told of them: who announces an address can wait while others wait for one.
 type news struct {
 	limit *rate.Limiter
-	usual *rate.Limiter // of addresses that make no storm
-	storm time.Time     // when more than those were given last
+	usual *rate.Limiter // of addresses: in debt during a storm, by what comes in in calmAfter at most
 }
 
 func newNews() news {
@@ -39,9 +38,7 @@ func (n *news) hold(changes []serviceChange, now time.Time) (due []serviceChange
 			addresses++
 		}
 	}
-	if addresses > 0 && !n.usual.AllowN(now, addresses) {
-		n.storm = now
-	}
+	n.count(addresses, now)
 	if n.calm(now) {
 		return changes, 0
 	}
@@ -49,9 +46,17 @@ func (n *news) hold(changes []serviceChange, now time.Time) (due []serviceChange
 	return due, len(changes) - len(due)
 }
 
+// count takes note of so many addresses given.
+func (n *news) count(addresses int, now time.Time) {
+	most := n.usual.TokensAt(now) + stormRate*calmAfter.Seconds()
+	for left := min(addresses, int(most)); left > 0; left -= stormBurst { // the limiter takes no more at once
+		n.usual.ReserveN(now, min(left, stormBurst))
+	}
+}
+
 // calm reports whether there was no storm for a while.
 func (n *news) calm(now time.Time) bool {
-	return now.Sub(n.storm) >= calmAfter
+	return n.usual.TokensAt(now) >= 0
 }
 
 // isNews reports whether a change says no more than who announces an address.

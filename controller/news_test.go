@@ -37,7 +37,7 @@ func TestNewsCanWait(t *testing.T) {
 		{"nobody waits", 0, changes, 200, 0},
 		{"an address and a refusal", time.Second, slices.Concat(changes, []serviceChange{address, refusal}), 202, 0},
 		{"many", 10 * time.Second, slices.Concat(changes, storm), 2*stormBurst + newsBurst, 200 - newsBurst},
-		{"in the same second", 10500 * time.Millisecond, changes, 0, 200},
+		{"half a second later", 10500 * time.Millisecond, changes, 0, 200},
 		{"the storm goes on", 10900 * time.Millisecond, slices.Concat(changes, storm), 2 * stormBurst, 200},
 		{"a little news in a storm", 11800 * time.Millisecond, changes[:1], 1, 0},
 		{"calm again", 12 * time.Second, changes, 200, 0},
