@@ -51,8 +51,10 @@ type announcing struct {
 	relays    *nft.Relays           // nil where the kernel has no nftables: then nobody forwards by them either
 	dead      func(map[string]bool) // told which nodes went silent
 	know      func([]Member)        // told who is alive
-	report    func()                // called after every round
-	cry       func(context.Context, news)
+	// uninformed tells whether the API server does not answer.
+	uninformed func() bool
+	report     func() // called after every round
+	cry        func(context.Context, news)
 
 	state atomic.Pointer[announceState]
 
@@ -192,7 +194,9 @@ func (a *announcing) handsChanged(holds []hold) {
 
 // tell lets the other speakers know this node's links and addresses.
 func (a *announcing) tell(all []links.Link) error {
-	meta, err := newMeta(all, a.owned()).encode()
+	own := newMeta(all, a.owned())
+	own.Uninformed = a.uninformed()
+	meta, err := own.encode()
 	if err != nil || bytes.Equal(meta, a.meta) {
 		return err
 	}

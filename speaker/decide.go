@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -26,7 +27,8 @@ type Verdict struct {
 }
 
 // Decide says for every address of the world who announces it. Verdicts are
-// sorted by address. Speakers with the same world come to the same verdicts. What only
+// sorted by address. Speakers with the same world come to the same verdicts, but that one which may know less than others
+// leaves to them what they announce. What only
 // BGP announces has none.
 func Decide(w World) []Verdict {
 	w = w.layer2()
@@ -40,12 +42,29 @@ func Decide(w World) []Verdict {
 	}
 	verdicts := make([]Verdict, 0, len(shares))
 	for _, address := range slices.SortedFunc(maps.Keys(shares), netip.Addr.Compare) {
-		verdict := e.judge(e.nominations[address], owners[address])
+		verdict := w.yield(address, e.judge(e.nominations[address], owners[address]))
 		verdict.Address, verdict.Services = address, keys(shares[address])
 		verdict.Present = w.present(address)
 		verdicts = append(verdicts, verdict)
 	}
 	return verdicts
+}
+
+// yield gives an address of this node to a speaker that announces it and knows the cluster as it is now, if this one may not:
+// after an outage both could be sure to be the one, until the API server answers here, too.
+func (w World) yield(address netip.Addr, v Verdict) Verdict {
+	own, known := w.member(w.Node)
+	if v.Owner != w.Node || !known || !own.Meta.Uninformed {
+		return v
+	}
+	for _, m := range w.Members {
+		if m.Life == Alive && !m.Meta.Uninformed && m.Meta.owns(address) {
+			v.Owner, v.RunnerUp = m.Name, w.Node
+			v.Message = fmt.Sprintf("%s announces it, and the API server answers %s, but not %s", m.Name, m.Name, w.Node)
+			return v
+		}
+	}
+	return v
 }
 
 // layer2 returns the world without the addresses that only BGP announces.

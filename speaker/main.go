@@ -87,6 +87,7 @@ type speaker struct {
 	silent  silent
 	known   known
 	kinds   kinds
+	contact contact
 	paces   struct{ announce, peers *pace } // for objects: what else rings cannot wait
 }
 
@@ -210,7 +211,7 @@ func (s *speaker) runManager(ctx context.Context, f *forwarding, status *statusW
 
 // wire makes a manager with the watches and the loops that need them.
 func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter) (manager.Manager, error) {
-	mgr, err := newManager(s.options)
+	mgr, err := newManager(s.options, &s.contact)
 	if err != nil {
 		return nil, err
 	}
@@ -276,11 +277,12 @@ func (s *speaker) watchKinds(ctx context.Context, mgr manager.Manager, b bells) 
 	return nil
 }
 
-func newManager(o options) (manager.Manager, error) {
+func newManager(o options, api *contact) (manager.Manager, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
+	config.Wrap(api.watch)
 	config.DisableCompression = true // it takes both sides longer than the network takes for what it saves
 	scheme, err := newScheme()
 	if err != nil {
@@ -324,7 +326,7 @@ func (s *speaker) announcing() *announcing {
 	return &announcing{
 		log: s.log, node: s.options.node, memory: s.memory, port: uint16(s.options.gossipPort),
 		responder: l2.New(s.log, s.bells.announce), asker: l2.New(s.log, make(chan struct{}, 1)),
-		bell: s.bells.announce, pace: s.paces.announce, dead: s.silent.set, know: s.known.set,
+		bell: s.bells.announce, pace: s.paces.announce, dead: s.silent.set, know: s.known.set, uninformed: s.contact.uninformed,
 		cry:  s.crier.cryNews,
 		held: map[netip.Addr]hold{}, no: map[netip.Addr]refused{},
 		asking: map[netip.Addr]bool{}, answers: make(chan asked, 16),

@@ -16,6 +16,8 @@ import (
 type Meta struct {
 	Links []MetaLink   `json:"links"`
 	Owns  []netip.Addr `json:"owns,omitempty"` // the addresses it answers for, sorted
+	// Uninformed tells that the API server does not answer it: what it knows of the cluster may be old.
+	Uninformed bool `json:"uninformed,omitempty"`
 }
 
 // MetaLink is a link that can carry announcements.
