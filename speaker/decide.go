@@ -27,8 +27,7 @@ type Verdict struct {
 }
 
 // Decide says for every address of the world who announces it. Verdicts are
-// sorted by address. Speakers with the same world come to the same verdicts, but that one which may know less than others
-// leaves to them what they announce. What only
+// sorted by address. Speakers with the same world come to the same verdicts. What only
 // BGP announces has none.
 func Decide(w World) []Verdict {
 	w = w.layer2()
@@ -42,25 +41,30 @@ func Decide(w World) []Verdict {
 	}
 	verdicts := make([]Verdict, 0, len(shares))
 	for _, address := range slices.SortedFunc(maps.Keys(shares), netip.Addr.Compare) {
-		verdict := w.yield(address, e.judge(e.nominations[address], owners[address]))
+		verdict := e.judge(e.nominations[address], owners[address])
 		verdict.Address, verdict.Services = address, keys(shares[address])
+		verdict = e.stay(e.nominations[address], verdict)
 		verdict.Present = w.present(address)
 		verdicts = append(verdicts, verdict)
 	}
 	return verdicts
 }
 
-// yield gives an address of this node to a speaker that announces it and knows the cluster as it is now, if this one may not:
-// after an outage both could be sure to be the one, until the API server answers here, too.
-func (w World) yield(address netip.Addr, v Verdict) Verdict {
-	own, known := w.member(w.Node)
-	if v.Owner != w.Node || !known || !own.Meta.Uninformed {
+// stay leaves an address with a speaker that announces it and knows the cluster as it is now, if the one that was elected
+// may not: after an outage that one could have missed that it is not to have the address, and both would announce it until
+// the API server answers it, too.
+func (e election) stay(n nomination, v Verdict) Verdict {
+	elected, known := e.w.member(v.Owner)
+	if !known || !elected.Meta.Uninformed {
 		return v
 	}
-	for _, m := range w.Members {
-		if m.Life == Alive && !m.Meta.Uninformed && m.Meta.owns(address) {
-			v.Owner, v.RunnerUp = m.Name, w.Node
-			v.Message = fmt.Sprintf("%s announces it, and the API server answers %s, but not %s", m.Name, m.Name, w.Node)
+	for _, m := range e.w.Members {
+		if m.Life != Alive || m.Meta.Uninformed || !m.Meta.owns(v.Address) {
+			continue
+		}
+		if answer, able := e.answer(n, m.Name); able {
+			v.Owner, v.RunnerUp, v.Links, v.Conflict = m.Name, v.Owner, answer.Links, answer.Conflict
+			v.Message = fmt.Sprintf("%s has it; the API server does not answer %s, which would be the one", m.Name, v.RunnerUp)
 			return v
 		}
 	}
