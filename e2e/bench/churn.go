@@ -229,10 +229,15 @@ func exchange(to *unix.SockaddrInet4) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, to); err != nil {
+	err = uninterrupted(func() error { return unix.Connect(fd, to) })
+	if err != nil && !errors.Is(err, unix.EISCONN) { // it was interrupted, and went on meanwhile
 		return fmt.Errorf("connect: %w", err)
 	}
-	n, err := unix.Read(fd, make([]byte, 1))
+	var n int
+	err = uninterrupted(func() error {
+		n, err = unix.Read(fd, make([]byte, 1))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
@@ -240,6 +245,16 @@ func exchange(to *unix.SockaddrInet4) error {
 		return errors.New("the endpoint did not close")
 	}
 	return nil
+}
+
+// uninterrupted calls again what a signal has interrupted: the kernel does not do so by itself where a socket has a timeout
+// (signal(7)), and Go sends its threads signals.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // change changes Services at the rate asked for until timed ends, and tells how often. What has begun is finished.
