@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"context"
 	"time"
 
 	wire "github.com/osrg/gobgp/v3/pkg/packet/bgp"
@@ -55,11 +54,11 @@ func (c *connection) keepBack(m message) bool {
 
 // releaseInTime sends what waits once somebody vouches for the path, or the session has been up for PathWait.
 func (c *connection) releaseInTime() {
-	ctx, cancel := context.WithTimeout(context.Background(), c.settings.PathWait)
-	defer cancel()
+	timer := time.NewTimer(c.settings.PathWait)
+	defer timer.Stop()
 	select {
 	case <-c.vouched:
-	case <-ctx.Done():
+	case <-timer.C:
 	case <-c.gone:
 		return
 	}
