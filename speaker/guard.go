@@ -40,16 +40,7 @@ func (p *peering) guard(ctx context.Context) {
 		case <-p.paths.Bell():
 		case <-p.planned:
 		}
-		for _, path := range p.paths.Report() {
-			at := pathKey{path.Session.Peer, path.Session.Local}
-			broke := path.Breaks > breaks[at]
-			breaks[at] = path.Breaks
-			for _, key := range watched[at] {
-				if path.Broken() || broke {
-					p.room.Drop(key, "BFD: "+cmp.Or(path.LastDown, path.Why))
-				}
-			}
-		}
+		p.dropBroken(watched, breaks)
 		last := p.plan.Load()
 		if last == nil {
 			continue
@@ -72,6 +63,20 @@ func (p *peering) guard(ctx context.Context) {
 		}
 		before = state.Sessions.Peers
 		p.report()
+	}
+}
+
+// dropBroken ends the sessions whose paths do not work, or did not since the last look: breaks keeps how often each broke.
+func (p *peering) dropBroken(watched guarded, breaks map[pathKey]uint64) {
+	for _, path := range p.paths.Report() {
+		at := pathKey{path.Session.Peer, path.Session.Local}
+		broke := path.Breaks > breaks[at]
+		breaks[at] = path.Breaks
+		for _, key := range watched[at] {
+			if path.Broken() || broke {
+				p.room.Drop(key, "BFD: "+cmp.Or(path.LastDown, path.Why))
+			}
+		}
 	}
 }
 
