@@ -70,7 +70,7 @@ func (c *connection) releaseInTime() {
 		c.mu.Unlock()
 		c.halt() // a message may have been cut
 	}
-	c.changed(Established)
+	c.ring()
 }
 
 // release sends what waits, in order, before anything that comes later.

@@ -143,7 +143,7 @@ func (s *session) talk(ctx context.Context, p Peer, conn *net.TCPConn, theirs bo
 		return errors.Join(err, s.speaker.disconnect(ctx))
 	}
 	c := &connection{settings: p, peer: conn, gobgp: gobgp, state: OpenSent, changed: s.changed, gone: make(chan struct{}),
-		introduced: make(chan struct{}), vouched: make(chan struct{})}
+		introduced: make(chan struct{}), vouched: make(chan struct{}), ring: s.ring}
 	s.last = c.gone
 	if !s.adopt(ctx, c) {
 		c.halt()
@@ -187,11 +187,8 @@ func (s *session) orphan(c *connection) {
 	s.counters.ignored += c.ignored
 }
 
-// changed is called by the connection, also when its routes no longer wait.
+// changed is called by the connection.
 func (s *session) changed(to State) {
-	if to == Established {
-		defer s.ring()
-	}
 	why := map[State]string{OpenConfirm: "waiting for the peer's KEEPALIVE"}[to]
 	s.enter(to, why)
 }
@@ -210,7 +207,7 @@ func (s *session) enter(to State, why string) {
 		s.log.Info("bgp session is up", "address", s.report.Address)
 		time.AfterFunc(settling, s.ring)
 	}
-	if was == Established || to == Blocked {
+	if to == Established || was == Established || to == Blocked {
 		s.ring()
 	}
 }

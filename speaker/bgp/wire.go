@@ -30,6 +30,8 @@ type connection struct {
 	introduced chan struct{}
 	// vouched is closed when routes need not wait for the path any more.
 	vouched chan struct{}
+	// ring is called when routes no longer wait.
+	ring func()
 
 	writing sync.Mutex // whole messages to the peer
 	waiting []byte     // UPDATEs that wait for the path
