@@ -73,7 +73,7 @@ conformance-sample: ## Run a few specs of that suite (two minutes once it is bui
 
 .PHONY: test-failover
 test-failover: ## Run the end-to-end tests of Layer 2 at full length and held to their times, on a quiet machine (needs root)
-	go test ./e2e -run 'Partition|Flapping|Restart|Outage|Spread|Planned|Moves|Conflict|Split|Pings' -v -timeout 60m -long -crowd 300 -moves 10
+	go test ./e2e -run 'Partition|Flapping|Restart|Outage|Spread|Planned|Moves|Conflict|Split|Pings|Clock' -v -timeout 60m -long -crowd 300 -moves 10
 
 .PHONY: tools
 tools:

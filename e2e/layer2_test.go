@@ -159,6 +159,73 @@ func TestAllSpeakersRestart(t *testing.T) {
 	}
 }
 
+// restartSpeaker deletes the speaker's pod of a node and waits until its successor is ready.
+func restartSpeaker(t *testing.T, node string) {
+	t.Helper()
+	lab(t, "kubectl", "delete", "pod", "-n", "fairlead-system", "-l", "app.kubernetes.io/component=speaker", "--field-selector", "spec.nodeName="+node)
+	lab(t, "kubectl", "rollout", "status", "-n", "fairlead-system", "daemonset/fairlead-speaker", "--timeout=60s")
+}
+
+// setClocks lets the speakers of nodes see a wrong time of day. It is put right at the end of the test. The kubelets' stays
+// right: one that was ahead when a container ended starts it again only when that time has come.
+func setClocks(t *testing.T, offsets map[string]string) {
+	t.Helper()
+	for node, offset := range offsets {
+		t.Logf("%s: %s", node, strings.TrimSpace(lab(t, "clock", node, offset, "speaker")))
+		t.Cleanup(func() {
+			if out, err := tryLab(context.WithoutCancel(t.Context()), "clock", node, "0", "speaker"); err != nil {
+				t.Errorf("set the clock of %s: %v %s", node, err, out)
+			}
+		})
+	}
+}
+
+// The time of day of a node, or of all of them, steps forwards and back: no address moves. While it is wrong a dead node
+// is stood in for as ever, and a speaker that restarts with the right time, among others that have it not, disturbs nobody.
+func TestClockSteps(t *testing.T) {
+	settled(t)
+	t.Cleanup(func() { mend(t) })
+	addrs := webAddresses(t)
+	owner, _ := oneOwner(t, "client", addrs[0])
+	other := "node1"
+	if owner == other {
+		other = "node2"
+	}
+	wrong := map[string]string{"node1": "+24h", "node2": "-30m", "node3": "+45s"}
+	for _, step := range []map[string]string{
+		{owner: "+1h"}, {owner: "-1h"}, {owner: "0"}, {other: "+1h"}, {other: "-1h"}, {other: "0"}, wrong,
+	} {
+		setClocks(t, step)
+		stays(t, addrs, owner, 3*time.Second)
+		serve(t, addrs)
+	}
+	lab(t, "link", owner, "silent")
+	cut := time.Now()
+	heirs := map[netip.Addr]string{}
+	for _, addr := range addrs {
+		if heirs[addr] = alone(t, owner+" died", cut, addr); heirs[addr] == owner {
+			t.Errorf("%s is dead and answers for %s", owner, addr)
+		}
+	}
+	serve(t, addrs)
+	mend(t)
+	mended := time.Now()
+	for _, addr := range addrs {
+		alone(t, owner+" is back", mended, addr)
+	}
+	settled(t)
+	restartSpeaker(t, other)
+	for _, addr := range addrs {
+		oneOwner(t, "client", addr)
+	}
+	serve(t, addrs)
+	now, _ := oneOwner(t, "client", addrs[0])
+	setClocks(t, map[string]string{"node1": "0", "node2": "0", "node3": "0"})
+	stays(t, addrs, now, 3*time.Second)
+	serve(t, addrs)
+	settled(t)
+}
+
 // signalOn sends a signal to the processes of a host that run a binary: STOP, CONT or KILL.
 func signalOn(t *testing.T, host, binary, signal string) {
 	t.Helper()

@@ -44,6 +44,8 @@ const usage = `usage: go run ./e2e/lab COMMAND
   logs HOST [COMPONENT]                 show what a component printed, or which there are
   link HOST up|down|silent|apart        pull the host's cable, lose its frames without a trace, or put it on another switch
                                         with all that are apart
+  clock HOST OFFSET [PROGRAM]           let what runs on the host now, or only one program of it, see a time of day that is wrong
+                                        by OFFSET, as +1h or -30s; 0 puts it right again
   whohas HOST ADDRESS                   ask the host's LAN who answers for an address, and show every one that does
   failover --address A --cut link|node|process|pod --runs N [--json]
                                         measure how long an address does not answer when its owner is cut
@@ -86,7 +88,7 @@ func run(ctx context.Context, args []string) error {
 		"kubectl": l.toolCommand("kubectl"), "helm": l.toolCommand("helm"),
 		"image": imageCommand, "images": l.imagesCommand, "logs": l.logsCommand, "link": l.linkCommand,
 		"demo": l.demoCommand, "whohas": l.whohasCommand, "failover": l.failoverCommand, "packages": l.packagesCommand, "build": l.buildCommand,
-		"conformance": l.conformanceCommand,
+		"conformance": l.conformanceCommand, "clock": l.clockCommand,
 	}
 	command, ok := commands[name]
 	if !ok {

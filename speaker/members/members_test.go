@@ -175,6 +175,28 @@ func TestRestartUnderTheSameName(t *testing.T) {
 	}
 }
 
+// The clock of a node was ahead in its former life: its new life has the lower number, and is heard all the same.
+func TestRestartAfterTheClockWentBack(t *testing.T) {
+	a, b, c := three(t)
+	c.book.say(func(r *record) { r.epoch += uint64(time.Hour) })
+	if err := c.SetMeta([]byte("ahead")); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{a, b} {
+		n.sees("a alive of a", "b alive of b", "c alive ahead")
+	}
+	bind := c.Address().String()
+	_ = c.Close()
+	c = start(t, "c", bind, testKey)
+	if err := c.SetMeta([]byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	meet(a, b, c)
+	for _, n := range []*node{a, b, c} {
+		n.sees("a alive of a", "b alive of b", "c alive again")
+	}
+}
+
 func TestRestartWithAnotherAddress(t *testing.T) {
 	a, b, c := three(t)
 	_ = c.Close()
