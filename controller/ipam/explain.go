@@ -13,7 +13,7 @@ func (t *table) explain(d decision, g Grant) (reason, message string) {
 		reason, message = v1beta1.ReasonAddressAllocated, describe(g)
 		for _, addr := range g.Kept {
 			reason = v1beta1.ReasonAddressKept
-			message += "; " + addr.String() + " is kept although " + t.outdated(d.claim, addr)
+			message += "; " + addr.String() + " is kept although " + outdated(d.claim, addr, t.poolOf(addr))
 		}
 		if missing := d.refusals(); len(missing) > 0 {
 			message += "; " + strings.Join(missing, "; ")
@@ -39,9 +39,8 @@ func (d decision) refusals() []string {
 	return messages
 }
 
-// outdated says why a Service would not get an address today that it holds, "" if it would.
-func (t *table) outdated(claim *Claim, addr netip.Addr) string {
-	pool := t.poolOf(addr)
+// outdated says why a Service would not get an address of a pool today that it holds, "" if it would.
+func outdated(claim *Claim, addr netip.Addr, pool *poolState) string {
 	if pool == nil {
 		return "no pool gives it any more"
 	}
@@ -60,18 +59,18 @@ func (t *table) outdated(claim *Claim, addr netip.Addr) string {
 
 // describe lists addresses with their pools.
 func describe(g Grant) string {
-	var b strings.Builder
+	b := make([]byte, 0, 128)
 	for i, addr := range g.Addrs {
 		if i > 0 {
-			b.WriteString(", ")
+			b = append(b, ", "...)
 		}
-		b.WriteString(addr.String())
+		b = addr.AppendTo(b)
 		if g.Pools[i] != "" {
-			b.WriteString(" from pool ")
-			b.WriteString(g.Pools[i])
+			b = append(b, " from pool "...)
+			b = append(b, g.Pools[i]...)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // meanwhile says what a Service has while it waits for something else.

@@ -67,7 +67,7 @@ func (h *history) write(c config.Config, g Grant) {
 	t := newTable(c, h.claims(), h.released, h.now)
 	t.seatHolders()
 	i := slices.IndexFunc(t.claims, func(c *Claim) bool { return c.Service == g.Service })
-	d := t.look(i)
+	d := t.look(i, nil)
 	s.settled = d.satisfied() && !slices.ContainsFunc(d.kept, func(a netip.Addr) bool { return !d.fills(a) })
 	if !h.illegal(s) {
 		s.tainted = false

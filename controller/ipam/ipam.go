@@ -54,8 +54,10 @@ func Assign(c config.Config, claims []Claim, released []Release, now time.Time) 
 	t.seatHolders()
 	grants := make([]Grant, len(t.claims))
 	var waiting []int
+	var slots []slot // of one claim after the other
 	for i := range t.claims {
-		d := t.look(i)
+		d := t.look(i, slots[:0])
+		slots = d.slots
 		if d.missing() {
 			waiting = append(waiting, i)
 			continue
@@ -65,7 +67,7 @@ func Assign(c config.Config, claims []Claim, released []Release, now time.Time) 
 	slices.SortFunc(waiting, t.byAge)
 	served := make([]decision, len(waiting))
 	for n, i := range waiting {
-		served[n] = t.serve(t.look(i))
+		served[n] = t.serve(t.look(i, nil))
 	}
 	for _, d := range served { // reasons count what is used: they are given when everybody is served
 		t.refuse(&d)
@@ -112,10 +114,10 @@ func (d decision) missing() bool {
 	return slices.ContainsFunc(d.slots, func(s slot) bool { return !s.have.IsValid() })
 }
 
-// look fills the slots of a claim with what it holds.
-func (t *table) look(i int) decision {
+// look fills the slots of a claim with what it holds. The slots are appended to those given.
+func (t *table) look(i int, slots []slot) decision {
 	claim := t.claims[i]
-	d := decision{claim: claim, index: i, kept: t.kept[i]}
+	d := decision{claim: claim, index: i, kept: t.kept[i], slots: slots}
 	for _, addr := range claim.Addresses {
 		s := slot{family: config.FamilyOf(addr), want: addr}
 		if slices.Contains(d.kept, addr) {
@@ -229,13 +231,18 @@ func (t *table) grant(d decision) Grant {
 		return g
 	case d.claim.Invalid != "":
 		g.Addrs, g.Reason, g.Message = d.kept, v1beta1.ReasonRequestInvalid, d.claim.Invalid+meanwhile(d.kept)
-		g.Pools = t.poolsOf(d.claim, g.Addrs)
+		g.Pools = make([]string, len(g.Addrs))
+		for i, addr := range g.Addrs {
+			g.Pools[i] = poolName(d.claim, addr, t.poolOf(addr))
+		}
 		return g
 	}
 	g.Addrs = d.result()
-	g.Pools = t.poolsOf(d.claim, g.Addrs)
-	for _, addr := range g.Addrs {
-		if t.outdated(d.claim, addr) != "" {
+	g.Pools = make([]string, len(g.Addrs))
+	for i, addr := range g.Addrs {
+		pool := t.poolOf(addr)
+		g.Pools[i] = poolName(d.claim, addr, pool)
+		if outdated(d.claim, addr, pool) != "" {
 			g.Kept = append(g.Kept, addr)
 		}
 	}
@@ -285,15 +292,12 @@ func (d decision) fills(addr netip.Addr) bool {
 	return slices.ContainsFunc(d.slots, func(s slot) bool { return s.have == addr })
 }
 
-// poolsOf returns the pool of each address: the one it is in, unless the Service asks for the one it came from.
-func (t *table) poolsOf(claim *Claim, addrs []netip.Addr) []string {
-	pools := make([]string, len(addrs))
-	for i, addr := range addrs {
-		from := recorded(claim, addr)
-		if j, ok := t.config.PoolOf(addr); ok && (from == "" || !slices.Contains(claim.Pools, from)) {
-			from = t.config.Pools[j].Name
-		}
-		pools[i] = from
+// poolName returns the name of an address' pool: the one it is in, which may be nil, unless the Service asks for the one it
+// came from.
+func poolName(claim *Claim, addr netip.Addr, pool *poolState) string {
+	from := recorded(claim, addr)
+	if pool != nil && (from == "" || !slices.Contains(claim.Pools, from)) {
+		return pool.Name
 	}
-	return pools
+	return from
 }

@@ -23,8 +23,8 @@ func (t *table) refuseNamed(claim *Claim, addr netip.Addr) *refusal {
 	if reserved && owner != claim.Service {
 		return &refusal{v1beta1.ReasonAddressReserved, fmt.Sprintf("%s is reserved for %s in pool %s: ask for another address", addr, owner, pool.Name)}
 	}
-	if seat, taken := t.seats[addr]; taken {
-		return t.refuseShared(claim, addr, seat)
+	if _, taken := t.seats[addr]; taken {
+		return t.refuseShared(claim, addr)
 	}
 	if r, cooling := t.cooling[addr]; cooling && r.Service != claim.Service {
 		return &refusal{v1beta1.ReasonAddressCooling, fmt.Sprintf("%s was given back by %s and cools down for %s: wait, or ask for another address", addr, r.Service, pool.Cooldown)}
@@ -48,8 +48,8 @@ func (t *table) refuseMember(claim *Claim, pool *poolState, addr netip.Addr, res
 }
 
 // refuseShared says why a claim cannot join those that have an address.
-func (t *table) refuseShared(claim *Claim, addr netip.Addr, seat seat) *refusal {
-	for _, i := range seat.all() {
+func (t *table) refuseShared(claim *Claim, addr netip.Addr) *refusal {
+	for _, i := range t.seated(addr) {
 		other := t.claims[i]
 		why := shareRefusal(claim, other)
 		switch {

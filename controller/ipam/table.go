@@ -15,9 +15,10 @@ import (
 // in the next call.
 type table struct {
 	config  config.Config
-	claims  []*Claim       // by namespace and name
-	kept    [][]netip.Addr // for each claim what it holds and keeps
-	seats   map[netip.Addr]seat
+	claims  []*Claim                      // by namespace and name
+	kept    [][]netip.Addr                // for each claim what it holds and keeps
+	seats   map[netip.Addr]int            // who has an address
+	joined  map[netip.Addr][]int          // who else has it: almost always nobody
 	sharing map[offer][]netip.Addr        // the addresses that are shared under a key
 	ports   map[offer]map[config.Port]int // for how many of these a port is taken
 
@@ -30,14 +31,6 @@ type table struct {
 	pools   []*poolState // in the order in which they are tried
 	byIndex []*poolState // by position in config.Pools
 }
-
-// seat holds the claims that have one address: almost always one.
-type seat struct {
-	first int
-	more  []int
-}
-
-func (s seat) all() []int { return append([]int{s.first}, s.more...) }
 
 // poolState is a pool with how far it was searched. Seats are only ever taken, so a search never has to go back.
 type poolState struct {
@@ -62,7 +55,8 @@ func newTable(c config.Config, claims []Claim, released []Release, now time.Time
 		config:   c,
 		claims:   sorted,
 		kept:     make([][]netip.Addr, len(sorted)),
-		seats:    make(map[netip.Addr]seat, len(claims)),
+		seats:    make(map[netip.Addr]int, len(claims)),
+		joined:   map[netip.Addr][]int{},
 		sharing:  map[offer][]netip.Addr{},
 		ports:    map[offer]map[config.Port]int{},
 		verdicts: map[verdictKey]refusal{},
@@ -132,23 +126,33 @@ func (t *table) poolOf(addr netip.Addr) *poolState {
 
 // seatHolders seats every claim at every address it holds, then settles who keeps those that several hold.
 func (t *table) seatHolders() {
+	held := 0
+	for _, claim := range t.claims {
+		held += len(claim.Held)
+	}
 	var crowded []netip.Addr
-	for i := range t.claims {
-		claim := t.claims[i]
+	var sharers []int
+	kept := make([]netip.Addr, 0, held) // one piece of memory for all
+	for i, claim := range t.claims {
+		start := len(kept)
 		for _, addr := range claim.Held {
 			if t.take(i, addr) {
 				crowded = append(crowded, addr)
 			}
 			if t.wanted(claim, addr) {
-				t.kept[i] = append(t.kept[i], addr)
+				kept = append(kept, addr)
 			}
+		}
+		t.kept[i] = slices.Clip(kept[start:])
+		if claim.Sharing.Key != "" {
+			sharers = append(sharers, i)
 		}
 	}
 	slices.SortFunc(crowded, netip.Addr.Compare)
 	for _, addr := range slices.Compact(crowded) {
 		t.settle(addr)
 	}
-	for i := range t.claims {
+	for _, i := range sharers {
 		for _, addr := range t.kept[i] {
 			t.offer(i, addr)
 		}
@@ -163,7 +167,7 @@ func (t *table) wanted(claim *Claim, addr netip.Addr) bool {
 // settle decides who keeps an address that several claims hold: those that share it by consent. Where there is none, a
 // claim that did not change its terms goes before one that did, then the older one.
 func (t *table) settle(addr netip.Addr) {
-	order := t.seats[addr].all()
+	order := t.seated(addr)
 	slices.SortFunc(order, t.byPrecedence)
 	var staying []int
 	for _, i := range order {
@@ -175,7 +179,7 @@ func (t *table) settle(addr netip.Addr) {
 		staying = append(staying, i)
 	}
 	slices.Sort(staying) // so that messages name the same holder each time
-	t.seats[addr] = seat{staying[0], staying[1:]}
+	t.seats[addr], t.joined[addr] = staying[0], staying[1:]
 }
 
 func (t *table) byPrecedence(i, j int) int {
@@ -200,16 +204,20 @@ func compareBool(a, b bool) int {
 
 // take seats a claim at an address and reports whether somebody sat there already.
 func (t *table) take(i int, addr netip.Addr) (crowded bool) {
-	s, taken := t.seats[addr]
-	if taken {
-		t.seats[addr] = seat{s.first, append(s.more, i)}
+	if _, taken := t.seats[addr]; taken {
+		t.joined[addr] = append(t.joined[addr], i)
 		return true
 	}
-	t.seats[addr] = seat{first: i}
+	t.seats[addr] = i
 	if pool := t.poolOf(addr); pool != nil {
 		pool.used[config.FamilyOf(addr)]++
 	}
 	return false
+}
+
+// seated returns the claims that have an address which somebody has.
+func (t *table) seated(addr netip.Addr) []int {
+	return append([]int{t.seats[addr]}, t.joined[addr]...)
 }
 
 // offer is a key under which addresses of one family are shared.
@@ -231,7 +239,7 @@ func (t *table) offer(i int, addr netip.Addr) {
 	for _, port := range claim.Sharing.Ports {
 		t.ports[under][port]++
 	}
-	if t.seats[addr].first == i { // whoever comes later joins an address that is offered already
+	if t.seats[addr] == i { // whoever comes later joins an address that is offered already
 		t.sharing[under] = append(t.sharing[under], addr)
 	}
 }
