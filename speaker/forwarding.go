@@ -122,11 +122,13 @@ func (f *forwarding) run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		full = f.round(ctx, full)
+		rest := forwardTempo().rest(time.Since(began))
+		f.sweep() // has a pace of its own: changes do not wait for it to be rested from
 		f.relax()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(forwardTempo().rest(time.Since(began)), roundEvery-time.Since(began))):
+		case <-time.After(max(rest, roundEvery-time.Since(began))):
 		}
 		var retry <-chan time.Time
 		if f.wait > 0 {
@@ -245,7 +247,6 @@ func (f *forwarding) on(ctx context.Context, full bool, reason, message string) 
 		return err
 	}
 	f.measure(began, reached)
-	f.sweep()
 	f.logApplied(wish, reached)
 	f.prepareKernel()
 	f.done(reached, f.serveHealth(ctx, env), reason, message)

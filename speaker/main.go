@@ -237,8 +237,9 @@ func (s *speaker) wire(ctx context.Context, f *forwarding, status *statusWriter)
 	secrets := mgr.GetAPIReader()
 	s.secrets.Store(&secrets)
 	goLive := func(ctx context.Context) error { // started once the cache has everything
-		live := read.snapshot
+		live, routing := read.snapshot, read.hasRouting
 		s.memory.live.Store(&live)
+		s.memory.routing.Store(&routing)
 		s.words.use(mgr.GetCache())
 		s.crier.to.Store(&crierTo{mgr.GetCache(), mgr.GetEventRecorder(eventSource)})
 		ring(s.bells.announce)

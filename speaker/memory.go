@@ -30,6 +30,8 @@ type memory struct {
 	path string // "" keeps nothing on disk
 	// live reads the cache; it is nil until the cache has everything.
 	live atomic.Pointer[func(context.Context) (Snapshot, error)]
+	// routing asks the cache whether anything is to be told to routers; it is nil until the cache has everything.
+	routing atomic.Pointer[func(context.Context) (bool, error)]
 	// stale tells that an object changed since the cache was read.
 	stale atomic.Bool
 
@@ -102,6 +104,17 @@ func (m *memory) snapshot(ctx context.Context) (*Snapshot, error) {
 		m.log.Warn("keep the state for a start without the API server", "error", err)
 	}
 	return m.saved, nil
+}
+
+// withoutRouting reports that there is neither a BGPPeer nor a BGPAdvertisement, for much less than a snapshot costs; not if that
+// is not known.
+func (m *memory) withoutRouting(ctx context.Context) bool {
+	routing := m.routing.Load()
+	if routing == nil {
+		return false
+	}
+	some, err := (*routing)(ctx)
+	return err == nil && !some
 }
 
 // save writes a state that is another than the last. The file appears whole or not at all.

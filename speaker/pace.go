@@ -14,7 +14,7 @@ type tempo struct {
 }
 
 // announceTempo is how the announcements rest between bells that can wait. Links, gossip and the wire are in a hurry.
-func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, 2 * time.Second} }
+func announceTempo() tempo { return tempo{39, 100 * time.Millisecond, 5 * time.Second} }
 
 // peersTempo is how the routes rest between bells that can wait. A Service that is new rings twice, for itself and for its
 // address: who rests long after the first is late with the second.
@@ -24,7 +24,7 @@ func peersTempo() tempo { return tempo{9, 5 * time.Millisecond, 200 * time.Milli
 func noPeersTempo() tempo { return tempo{39, 50 * time.Millisecond, time.Second} }
 
 // forwardTempo is how forwarding rests: it takes no more than a quarter of a core.
-func forwardTempo() tempo { return tempo{3, 0, 50 * time.Millisecond} }
+func forwardTempo() tempo { return tempo{3, 0, 200 * time.Millisecond} }
 
 // statusTempo is how writes of the Speaker object rest, which cost the API server more than us.
 func statusTempo() tempo { return tempo{9, statusEvery, 2 * time.Second} }

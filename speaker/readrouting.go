@@ -31,6 +31,14 @@ func (r *reader) readRouting(ctx context.Context, s *Snapshot) error {
 	return nil
 }
 
+// hasRouting reports whether there is any BGPPeer or BGPAdvertisement.
+func (r *reader) hasRouting(ctx context.Context) (bool, error) {
+	var peers v1beta1.BGPPeerList
+	var advertisements v1beta1.BGPAdvertisementList
+	err := r.listAll(ctx, &peers, &advertisements)
+	return len(peers.Items)+len(advertisements.Items) > 0, err
+}
+
 // announcedKinds returns the kinds of addresses that any advertisement announces; empty if there is none.
 func announcedKinds(advertisements []v1beta1.BGPAdvertisement) map[v1beta1.AddressKind]bool {
 	kinds := map[v1beta1.AddressKind]bool{}

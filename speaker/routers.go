@@ -71,6 +71,10 @@ type peering struct {
 	planned  chan struct{}
 	plan     atomic.Pointer[planned]
 
+	// idle tells that the last round had nothing for routers and left nothing to do: until there is a BGPPeer or a
+	// BGPAdvertisement, Services, of which many may change at once, do not matter here.
+	idle bool
+
 	handoff  handoff
 	rings    *nft.Relays // nil where the kernel has no nftables: then nobody forwards by them either
 	joined   map[netip.Addr]netip.Addr
@@ -141,6 +145,10 @@ func (p *peering) soon() <-chan time.Time {
 
 // round reads the world, decides, and makes it so.
 func (p *peering) round(ctx context.Context) error {
+	nothing := p.memory.withoutRouting(ctx) // asked before the world is read: what comes meanwhile rings
+	if nothing && p.idle {
+		return nil
+	}
 	_, heard := p.members()
 	if (!heard || !p.forwards()) && time.Since(p.started) < firstWish {
 		return nil
@@ -149,7 +157,10 @@ func (p *peering) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.apply(ctx, w, p.decide(w))
+	plan := p.decide(w)
+	err = p.apply(ctx, w, plan)
+	p.idle = nothing && err == nil && plan.Next == 0 && len(p.joined) == 0
+	return err
 }
 
 // decide says what to tell the peers, and blocks those whose passwords are not known.
