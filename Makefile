@@ -54,7 +54,7 @@ SIZES ?= 100,1000,10000,30000
 RUNS  ?= 3
 
 .PHONY: bench
-bench: build ## Measure the speaker beside kube-proxy and write docs/performance.md (needs root; about an hour)
+bench: build ## Measure the speaker beside kube-proxy and write docs/performance.md (needs root; two hours)
 	@$(LAB) build
 	go run ./e2e/bench -sizes $(SIZES) -runs $(RUNS) -page docs/performance.md compare
 
