@@ -53,7 +53,7 @@ func (l lab) clockCommand(ctx context.Context, args []string) error {
 
 // setClock lets a running process see another time of day: the code that the kernel put into its memory to read the
 // clocks (vDSO) is replaced in this process alone by code that asks the kernel, and adds the offset to CLOCK_REALTIME.
-// The other clocks stay, as when the time of day of a machine is set. Seconds are all that an offset can have.
+// The other clocks stay, as when the time of day of a machine is set.
 func setClock(ctx context.Context, pid int, offset time.Duration) error {
 	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -88,6 +88,9 @@ func setClock(ctx context.Context, pid int, offset time.Duration) error {
 
 // clockCode is a clock_gettime(2) that moves the time of day.
 func clockCode(offset time.Duration) ([]byte, error) {
+	if offset%time.Second != 0 {
+		return nil, fmt.Errorf("a clock can be whole seconds wrong, not %s", offset)
+	}
 	seconds := int64(offset / time.Second)
 	if seconds != int64(int32(seconds)) {
 		return nil, fmt.Errorf("a clock can be %d seconds wrong at most, not %d", 1<<31-1, seconds)
@@ -121,17 +124,23 @@ func clockFunction(pid int, mem io.ReaderAt) (from, size uint64, err error) {
 		}
 	}
 	image := make([]byte, end-start)
-	if _, err := mem.ReadAt(image, int64(start)); err != nil || len(image) == 0 {
-		return 0, 0, fmt.Errorf("read its vDSO of %d bytes: %w", len(image), err)
+	if len(image) == 0 {
+		return 0, 0, errors.New("it has no vDSO")
+	}
+	if _, err := mem.ReadAt(image, int64(start)); err != nil {
+		return 0, 0, fmt.Errorf("read its vDSO: %w", err)
 	}
 	file, err := elf.NewFile(bytes.NewReader(image))
 	if err != nil {
 		return 0, 0, fmt.Errorf("read its vDSO: %w", err)
 	}
 	symbols, err := file.DynamicSymbols()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read its vDSO: %w", err)
+	}
 	i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == "__vdso_clock_gettime" })
-	if err != nil || i < 0 {
-		return 0, 0, fmt.Errorf("find the clock in its vDSO: %d symbols, %w", len(symbols), err)
+	if i < 0 {
+		return 0, 0, errors.New("its vDSO has no __vdso_clock_gettime")
 	}
 	return start + symbols[i].Value, symbols[i].Size, nil
 }

@@ -30,6 +30,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
+func TestClockOffsets(t *testing.T) {
+	for _, offset := range []time.Duration{1500 * time.Millisecond, 100 * 365 * 24 * time.Hour, -100 * 365 * 24 * time.Hour} {
+		if _, err := clockCode(offset); err == nil {
+			t.Errorf("%s is accepted", offset)
+		}
+	}
+}
+
 // A process whose clock is set sees another time of day, and the time that passes as before.
 func TestSetClock(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
