@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -30,7 +31,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// What cannot be set is refused, and so is every clock of a machine whose code for it is not known.
 func TestClockOffsets(t *testing.T) {
+	if _, err := clockCode(time.Hour); (err == nil) != (runtime.GOARCH == "amd64") {
+		t.Errorf("an hour: %v", err)
+	}
 	for _, offset := range []time.Duration{1500 * time.Millisecond, 100 * 365 * 24 * time.Hour, -100 * 365 * 24 * time.Hour} {
 		if _, err := clockCode(offset); err == nil {
 			t.Errorf("%s is accepted", offset)
